@@ -1,0 +1,52 @@
+"""The audit log, as stored: append-only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary
+from sqlalchemy.orm import Mapped, mapped_column
+
+from gateway.database import Base
+
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
+class AuditEntry(Base):
+    """An entry: what it says, its salt, and the leaf that commits to both. Rows are inserted and never updated.
+
+    `entry` is the canonical text (RFC 8785) without salt; the columns beside it are there to search by.
+    `opening` holds grant, last positions and the second salt of `ranges`: for auditors and the provider only.
+    """
+
+    __tablename__ = "audit_entries"
+    number: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    kind: Mapped[str] = mapped_column(index=True)
+    actor: Mapped[str | None] = mapped_column(index=True)
+    organization: Mapped[str | None] = mapped_column(index=True)
+    provider: Mapped[str | None] = mapped_column(index=True)
+    consumer: Mapped[str | None] = mapped_column(index=True)
+    dataset: Mapped[str | None] = mapped_column(index=True)
+    contract: Mapped[str | None] = mapped_column(index=True)
+    purpose: Mapped[str | None]
+    decision: Mapped[str | None] = mapped_column(index=True)
+    entry: Mapped[bytes] = mapped_column(LargeBinary)
+    salt: Mapped[bytes] = mapped_column(LargeBinary)
+    opening: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    leaf: Mapped[bytes] = mapped_column(LargeBinary)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+
+
+class PublishedRange(Base):
+    """Offsets that a publish entry names, so that what was appended without one can be found (`publish_recovered`)."""
+
+    __tablename__ = "published_ranges"
+    number: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
+    topic_id: Mapped[str]
+    partition: Mapped[int]
+    first: Mapped[int] = mapped_column(BigInteger)
+    next: Mapped[int] = mapped_column(BigInteger)
+    """The offset after the last one named."""
+    __table_args__ = (Index("ix_published_ranges_where", "topic_id", "partition", "first"),)

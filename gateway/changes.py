@@ -1,0 +1,140 @@
+"""Changes: the numbered facts that caches and streams depend on.
+
+A change is noted in the transaction that makes it. Numbers come from a one-row counter that the transaction holds until
+it commits, so that they appear in order: a sequence would show 2 before 1 does. Each process applies changes in order,
+the one that wrote before its call returns, others by polling.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import BigInteger, select, text, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from gateway.database import Base, Database
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.25
+ONLY_ALLOWS = frozenset({"consent_given", "dataset_created", "contract_proposed", "client_created", "organization_created", "offer_created"})
+"""The kinds that can only allow something; every other kind forbids (design, section 6)."""
+
+
+class Counter(Base):
+    """The one row whose `n` is the number of the last change."""
+
+    __tablename__ = "change_counter"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    n: Mapped[int] = mapped_column(BigInteger)
+
+
+class ChangeRow(Base):
+    """A change as it is stored: `object` names what changed, never a person."""
+
+    __tablename__ = "changes"
+    n: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    object: Mapped[str]
+    forbids: Mapped[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`kind` such as `contract_ended`, `object` such as `con_...`, a slug, or `<slug> <sref>` for consent."""
+
+    n: int
+    kind: str
+    object: str
+    forbids: bool
+
+
+def note(session: Session, kind: str, about: str) -> int:
+    """Write a change into the caller's transaction and return its number. Holds the counter row until the commit."""
+    n = session.execute(update(Counter).where(Counter.id == 1).values(n=Counter.n + 1).returning(Counter.n)).scalar_one()
+    session.add(ChangeRow(n=n, kind=kind, object=about, forbids=kind not in ONLY_ALLOWS))
+    session.info["changed"] = True
+    return int(n)
+
+
+class Changes:
+    """What this process has applied. `listen` before `start`; listeners run in the order of the changes, one at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listeners: list[Callable[[Session, Sequence[Change]], None]] = []
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="changes", daemon=True)
+        self.applied = 0
+
+    def listen(self, listener: Callable[[Session, Sequence[Change]], None]) -> None:
+        """Call `listener(session, changes)` for each group of new changes; it may read, in that session, what they are about."""
+        self._listeners.append(listener)
+
+    def start(self, load: Callable[[Session], None]) -> None:
+        """Load all state at one change number, then follow. `load` fills the caches from the session it is given."""
+        with self._lock, self._database.reading() as session:
+            self.applied = int(session.execute(select(Counter.n).where(Counter.id == 1)).scalar_one())
+            load(session)
+        self._database.after_commit.append(self.apply)
+        self._poller.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._poller.is_alive():
+            self._poller.join(timeout=5)
+
+    def apply(self) -> int:
+        """Apply what is committed and not yet applied, in order; return the number reached. Idempotent, thread-safe."""
+        with self._lock, self._database.reading() as session:
+            rows = session.execute(select(ChangeRow).where(ChangeRow.n > self.applied).order_by(ChangeRow.n)).scalars().all()
+            if rows:
+                changes = [Change(row.n, row.kind, row.object, row.forbids) for row in rows]
+                for listener in self._listeners:
+                    listener(session, changes)
+                self.applied = changes[-1].n
+        return self.applied
+
+    def _poll(self) -> None:
+        while not self._stopping.wait(POLL_SECONDS):
+            try:
+                self.apply()
+            except Exception as error:  # noqa: BLE001 - the poller must outlive a database that is away
+                log.warning("changes_not_applied", error=type(error).__name__)
+
+
+class AnotherGatewayIsLive(RuntimeError):
+    """A second gateway on one database: refused until the barrier between replicas stands."""
+
+
+def hold_the_only_seat(database: Database) -> Callable[[], None]:
+    """Take the one seat that a gateway has at this database and return what gives it back.
+
+    SQLite: a lock on a file beside the database. PostgreSQL: a session-level advisory lock on a connection of its own.
+    Raises `AnotherGatewayIsLive`.
+    """
+    if database.engine.dialect.name == "sqlite":
+        return _lock_file(f"{database.engine.url.database}.seat")
+    connection = database.engine.connect()
+    taken = connection.execute(text("SELECT pg_try_advisory_lock(hashtext('civic-exchange-gateway'))")).scalar_one()
+    connection.rollback()
+    if not taken:
+        connection.close()
+        raise AnotherGatewayIsLive("another_gateway_is_live")
+    return connection.close
+
+
+def _lock_file(path: str) -> Callable[[], None]:
+    import fcntl  # noqa: PLC0415 - POSIX only, and only for the embedded engine
+
+    handle = open(path, "w")  # noqa: SIM115, PTH123 - held open for the life of the process
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise AnotherGatewayIsLive("another_gateway_is_live") from error
+    return handle.close

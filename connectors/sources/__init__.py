@@ -1,0 +1,1 @@
+"""Sources: each module reads one body of data and yields it as CloudEvents, ready for `Client.publish`."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gateway.database import Base
@@ -17,7 +16,7 @@ class AuditEntry(Base):
     """An entry: what it says, its salt, and the leaf that commits to both. Rows are inserted and never updated.
 
     `entry` is the canonical text (RFC 8785) without salt; the columns beside it are there to search by.
-    `opening` holds grant, last positions and the second salt of `ranges`: for auditors and the provider only.
+    `opening` is the canonical text of grant, last positions and the second salt of `ranges`: for auditors and the provider only.
     """
 
     __tablename__ = "audit_entries"
@@ -34,7 +33,7 @@ class AuditEntry(Base):
     decision: Mapped[str | None] = mapped_column(index=True)
     entry: Mapped[bytes] = mapped_column(LargeBinary)
     salt: Mapped[bytes] = mapped_column(LargeBinary)
-    opening: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    opening: Mapped[bytes | None] = mapped_column(LargeBinary)
     leaf: Mapped[bytes] = mapped_column(LargeBinary)
     leaf_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
 

@@ -1,0 +1,66 @@
+"""Which offsets of the log stand in a publish entry, and which do not: a crash between append and entry leaves some out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from gateway.audit.models import PublishedRange
+
+
+class Published(NamedTuple):
+    """Offsets `first` to `next - 1` of a partition, named by one publish entry."""
+
+    topic_id: str
+    partition: int
+    first: int
+    next: int
+
+
+def uncovered(session: Session, topic_id: str, partition: int, earliest: int, end: int) -> list[tuple[int, int]]:
+    """The spans (first, next) of `earliest` to `end - 1` that no publish entry names, gaps in the offsets included."""
+    row = PublishedRange
+    inside = and_(row.topic_id == topic_id, row.partition == partition, row.next > earliest, row.first < end)
+    missing: list[tuple[int, int]] = []
+    reached = earliest
+    for _, _, first, after, _ in session.execute(_joined(inside)):
+        if first > reached:
+            missing.append((reached, first))
+        reached = max(reached, after)
+    if reached < end:
+        missing.append((reached, end))
+    return missing
+
+
+def compact(session: Session) -> int:
+    """Put spans that touch or overlap into one row each, and return how many rows went. Safe beside a running writer."""
+    gone = 0
+    for topic_id, partition, first, after, rows in session.execute(_joined()).all():
+        if rows == 1:
+            continue
+        row = PublishedRange
+        inside = and_(row.topic_id == topic_id, row.partition == partition, row.first >= first, row.next <= after)
+        session.execute(delete(row).where(inside))
+        session.execute(insert(row), [Published(topic_id, partition, first, after)._asdict()])
+        gone += rows - 1
+    return gone
+
+
+def _joined(*where: ColumnElement[bool]) -> Select[str, int, int, int, int]:
+    """(topic id, partition, first, next, number of rows) of each run of spans without a hole between them, in order."""
+    row = PublishedRange
+    there = (row.topic_id, row.partition)
+    reached = func.max(row.next).over(partition_by=there, order_by=(row.first, row.number), rows=(None, -1))
+    opens = case((row.first <= reached, 0), else_=1).label("opens")
+    marked = select(row.topic_id, row.partition, row.first, row.next, row.number, opens).where(*where).subquery()
+    seen = marked.c
+    run = func.sum(seen.opens).over(partition_by=(seen.topic_id, seen.partition), order_by=(seen.first, seen.number)).label("run")
+    numbered = select(seen.topic_id, seen.partition, seen.first, seen.next, run).subquery()
+    whole = numbered.c
+    return (
+        select(whole.topic_id, whole.partition, func.min(whole.first), func.max(whole.next), func.count())
+        .group_by(whole.topic_id, whole.partition, whole.run)
+        .order_by(whole.topic_id, whole.partition, func.min(whole.first))
+    )

@@ -1,0 +1,161 @@
+"""An audit entry: its canonical bytes, the public leaf that commits to it, and the row that keeps both.
+
+canonical entry   RFC 8785 of the entry without its salt; absent members are left out, null never stands there
+commitment        SHA-256(salt || canonical entry)
+leaf              RFC 8785 of {v, kind, at, commitment}: public, names nobody
+leaf hash         SHA-256(0x00 || leaf), as in RFC 6962 section 2.1; what `Audit-Entry` carries
+
+These bytes never change: `tests/audit/test_record.py` holds them by test vectors.
+"""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.orm import Session
+
+from gateway.audit.models import AuditEntry
+from gateway.database import now, rfc3339
+from gateway.keys import b64
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What a release grants or a publish names. `grant`: partition -> (first offset, offset after the last one allowed);
+    `last`: partition -> the last position that really left or was appended.
+    """
+
+    grant: Mapping[int, tuple[int, int]]
+    last: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What happened, who did it and under what; identifiers only, never personal data.
+
+    `kind`: decision, release, publish, publish_recovered, contract, consent, policy, client, key, ...
+    `closed` is (events, bytes) delivered. `detail` has ASCII names. `provider` and `consumer` are organizations that may
+    find the entry; they are not part of it.
+    """
+
+    kind: str
+    action: str
+    actor: str | None = None
+    organization: str | None = None
+    dataset: str | None = None
+    contract: str | None = None
+    purpose: str | None = None
+    decision: str | None = None
+    revision: str | None = None
+    change: int | None = None
+    ranges: Ranges | None = None
+    closed: tuple[int, int] | None = None
+    detail: Mapping[str, str] | None = None
+    provider: str | None = None
+    consumer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the party to an entry holds against the log."""
+
+    leaf_hash: bytes
+
+    @property
+    def header(self) -> str:
+        """The value of `Audit-Entry`: a byte sequence in the manner of RFC 9530."""
+        return f"sha-256=:{b64encode(self.leaf_hash).decode('ascii')}:"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An entry with its salt drawn: `entry` and `opening` are canonical text, `leaf` is public."""
+
+    entry: bytes
+    salt: bytes
+    opening: bytes | None
+    leaf: bytes
+    leaf_hash: bytes
+
+
+def record(session: Session, entry: Entry) -> Receipt:
+    """Append the entry within the caller's transaction: what happened and its entry are durable together or not at all."""
+    at = next_instant(session.connection())
+    sealed = seal(entry, rfc3339(at))
+    session.execute(insert(AuditEntry), [row_of(entry, at, sealed)])
+    return Receipt(sealed.leaf_hash)
+
+
+def next_instant(connection: Connection) -> datetime:
+    """This instant, or the newest entry's if the clock was set back: the log's time does not go back."""
+    newest = connection.execute(_NEWEST).scalar()
+    return now() if newest is None else max(now(), newest)
+
+
+_NEWEST = select(AuditEntry.at).order_by(AuditEntry.number.desc()).limit(1)
+
+
+def seal(entry: Entry, at: str, salt: bytes | None = None, ranges_salt: bytes | None = None) -> Sealed:
+    """The entry at the RFC 3339 time `at`. Salts (32 bytes) are drawn at random; only test vectors give them."""
+    salt = salt or secrets.token_bytes(32)
+    members: dict[str, Any] = {"v": VERSION, "at": at, "kind": entry.kind, "action": entry.action}
+    for name in ("actor", "organization", "dataset", "contract", "purpose", "decision", "revision", "change", "detail"):
+        value = getattr(entry, name)
+        if value is not None:
+            members[name] = value
+    if entry.closed is not None:
+        members["closed"] = {"events": entry.closed[0], "bytes": entry.closed[1]}
+    opening = None
+    if entry.ranges is not None:
+        members["ranges"], opening = _commit_to_ranges(entry.ranges, ranges_salt or secrets.token_bytes(32))
+    text = canonical(members)
+    leaf = canonical({"v": VERSION, "kind": entry.kind, "at": at, "commitment": b64(sha256(salt + text).digest())})
+    return Sealed(text, salt, opening, leaf, sha256(b"\0" + leaf).digest())
+
+
+def _commit_to_ranges(ranges: Ranges, salt: bytes) -> tuple[str, bytes]:
+    positions = {
+        "grant": {str(partition): span for partition, span in ranges.grant.items()},
+        "last": {str(partition): position for partition, position in ranges.last.items()},
+    }
+    commitment = b64(sha256(salt + canonical(positions)).digest())
+    return commitment, canonical(positions | {"salt": b64(salt)})
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """RFC 8785 for what entries are made of: ASCII names, strings, integers below 2**53.
+
+    There `orjson` with sorted keys writes the same bytes as the `rfc8785` library, twenty times faster; a test compares them.
+    """
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+
+def row_of(entry: Entry, at: datetime, sealed: Sealed) -> dict[str, Any]:
+    """The columns of `AuditEntry`."""
+    return {
+        "at": at,
+        "kind": entry.kind,
+        "actor": entry.actor,
+        "organization": entry.organization,
+        "provider": entry.provider,
+        "consumer": entry.consumer,
+        "dataset": entry.dataset,
+        "contract": entry.contract,
+        "purpose": entry.purpose,
+        "decision": entry.decision,
+        "entry": sealed.entry,
+        "salt": sealed.salt,
+        "opening": sealed.opening,
+        "leaf": sealed.leaf,
+        "leaf_hash": sealed.leaf_hash,
+    }

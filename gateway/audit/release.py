@@ -1,0 +1,165 @@
+"""The writer of the stream plane's entries: durable before the first byte leaves, many in one transaction.
+
+One thread takes all that waits and commits it at once; what comes meanwhile waits for the next transaction. So a lone
+entry costs one commit and no waiting, and under load a commit is shared by hundreds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as OutOfPatience
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, insert
+
+from gateway.audit.models import AuditEntry, PublishedRange
+from gateway.audit.published import Published
+from gateway.audit.record import Entry, Receipt, next_instant, row_of, seal
+from gateway.database import Database, rfc3339
+from gateway.errors import ExchangeError
+
+log = structlog.get_logger(__name__)
+
+MOST_WAITING = 20_000
+"""Entries that may wait; one more is refused at once."""
+MOST_AT_ONCE = 1_000
+"""Entries of one transaction."""
+PATIENCE_S = 10.0
+"""How long a caller waits for a database that does not answer. The entry may still be written then; its effect does not happen."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    entry: Entry
+    published: Sequence[Published]
+    future: asyncio.Future[Receipt] | Future[Receipt]
+    loop: asyncio.AbstractEventLoop | None
+
+
+_Outcome = tuple[_Waiter, Receipt | Exception]
+
+
+class AuditWriter:
+    """Group commit. `start` before use; after `stop`, which writes what waits, every entry is refused."""
+
+    def __init__(self, database: Database) -> None:
+        self._engine = database.engine
+        self._waiting: deque[_Waiter] = deque()
+        self._something = threading.Condition()
+        self._open = False
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+
+    def start(self) -> None:
+        self._open = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._something:
+            self._open = False
+            self._something.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=PATIENCE_S)
+
+    async def release(self, entry: Entry, published: Sequence[Published] = ()) -> Receipt:
+        """Append the entry, and the positions that it names, and return when both are durable. Raises `audit_unavailable`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
+        self._submit(_Waiter(entry, published, future, loop))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await future
+        except TimeoutError as error:
+            raise _unavailable() from error
+
+    def append(self, entry: Entry, published: Sequence[Published] = ()) -> Receipt:
+        """`release` for a worker thread that holds no transaction open: SQLite has one writer. Raises `audit_unavailable`."""
+        future: Future[Receipt] = Future()
+        self._submit(_Waiter(entry, published, future, None))
+        try:
+            return future.result(timeout=PATIENCE_S)
+        except OutOfPatience as error:
+            raise _unavailable() from error
+
+    def _submit(self, waiter: _Waiter) -> None:
+        with self._something:
+            if not self._open or len(self._waiting) >= MOST_WAITING:
+                raise _unavailable()
+            self._waiting.append(waiter)
+            if len(self._waiting) == 1:
+                self._something.notify()
+
+    def _run(self) -> None:
+        while batch := self._take():
+            _tell(self._write(batch))
+
+    def _take(self) -> list[_Waiter]:
+        """What waits, oldest first; nothing only once the writer is stopped and all is written."""
+        with self._something:
+            while self._open and not self._waiting:
+                self._something.wait()
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+
+    def _write(self, batch: Sequence[_Waiter]) -> list[_Outcome]:
+        wanted = [waiter for waiter in batch if not waiter.future.done()]
+        try:
+            with self._engine.begin() as connection:
+                return _insert(connection, wanted)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
+            log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))
+            return [(waiter, _unavailable()) for waiter in wanted]
+
+
+def _insert(connection: Connection, batch: Sequence[_Waiter]) -> list[_Outcome]:
+    at = next_instant(connection)
+    shown = rfc3339(at)
+    rows: list[dict[str, Any]] = []
+    spans: list[dict[str, Any]] = []
+    outcomes: list[_Outcome] = []
+    for waiter in batch:
+        try:
+            sealed = seal(waiter.entry, shown)
+        except TypeError as error:  # one entry that cannot be written down does not take the others with it
+            outcomes.append((waiter, error))
+            continue
+        rows.append(row_of(waiter.entry, at, sealed))
+        spans.extend(span._asdict() for span in waiter.published)
+        outcomes.append((waiter, Receipt(sealed.leaf_hash)))
+    if rows:
+        connection.execute(insert(AuditEntry), rows)
+    if spans:
+        connection.execute(insert(PublishedRange), spans)
+    return outcomes
+
+
+def _tell(outcomes: Sequence[_Outcome]) -> None:
+    """Answer every waiter; those of an event loop all by one call into it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+    for waiter, outcome in outcomes:
+        if waiter.loop is None:
+            _answer([(waiter, outcome)])
+        else:
+            by_loop.setdefault(waiter.loop, []).append((waiter, outcome))
+    for loop, answers in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_answer, answers)
+
+
+def _answer(outcomes: Sequence[_Outcome]) -> None:
+    for waiter, outcome in outcomes:
+        if waiter.future.done():
+            continue
+        if isinstance(outcome, Receipt):
+            waiter.future.set_result(outcome)
+        else:
+            waiter.future.set_exception(outcome)
+
+
+def _unavailable() -> ExchangeError:
+    return ExchangeError("audit_unavailable", headers={"Retry-After": "2"})

@@ -1,0 +1,89 @@
+"""The engines as fixtures. `--engines=embedded|real|all`; a test that takes `engines` runs once on each chosen set."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.engines import Engines, Kafka, Postgres, install
+from tests.engines.asyncapi import asyncapi_errors as ask_asyncapi_parser
+from tests.engines.sets import KINDS, RealEngines
+
+# Fixtures of what `tests.engines.install` installs. With `--engines=embedded` nothing is, and a test that takes one is deselected.
+INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engines", choices=(*KINDS, "all"), default="all", help="which set of engines to test on (default: both)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engines" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("engines")
+        metafunc.parametrize("engines", KINDS if chosen == "all" else [chosen], indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("engines") != "embedded":
+        return
+    out = [item for item in items if isinstance(item, pytest.Function) and INSTALLED & set(item.fixturenames)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def engine_folder() -> Iterator[Path]:
+    """Where engines keep data and logs. Not pytest's own folder: PostgreSQL, as another user, could not enter it."""
+    folder = Path(tempfile.mkdtemp(prefix="exchange-engines-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kafka(engine_folder: Path) -> Iterator[Kafka]:
+    """A running broker. A test that kills it starts it again before it ends."""
+    broker = Kafka(install.kafka_jars(), engine_folder / "kafka")
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres(engine_folder: Path) -> Iterator[Postgres]:
+    """A running server. A test that kills it starts it again before it ends."""
+    server = Postgres(install.postgres_binaries(), engine_folder / "postgres")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def opa_binary() -> Path:
+    """The program `opa`: to start an `Opa`, or for `opa test`, `opa check`."""
+    return install.opa_binary()
+
+
+@pytest.fixture(scope="session")
+def asyncapi_errors() -> Callable[[str], list[str]]:
+    """What the AsyncAPI format's own parser finds wrong with a document."""
+    return partial(ask_asyncapi_parser, install.node_modules())
+
+
+@pytest.fixture(scope="session")
+def engines(request: pytest.FixtureRequest, engine_folder: Path) -> Engines:
+    """One set of engines, running: a test that takes it runs on each."""
+    if request.param == "embedded":
+        return Engines(engine_folder / "embedded")
+    kafka, postgres, opa = map(request.getfixturevalue, ("kafka", "postgres", "opa_binary"))
+    return Engines(engine_folder / "real", RealEngines(kafka, postgres, opa))

@@ -18,6 +18,8 @@ MAX_EVENT_BYTES = 900 * 1024
 """The largest value of one record, in bytes."""
 MAX_BATCH_BYTES = 1024 * 1024
 """The largest sum of keys and values of one append, in bytes; the caller cuts larger parts."""
+MAX_BATCH_RECORDS = 4000
+"""The most records of one append. Framing takes up to 15 bytes a record, and 64 KiB beside the batch are allowed for it."""
 
 
 class LogUnavailable(Exception):
@@ -61,15 +63,32 @@ Record = tuple[int, int, bytes | None, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What one fetch gave: `records` in offset order from the offset asked for; `end` is the offset after the last record of the partition."""
+    """What one fetch gave: `records` in offset order from the offset asked for, and the bounds of the partition.
+
+    `end` is the offset after the partition's last record.
+    """
 
     records: Sequence[Record]
     earliest: int
     end: int
 
 
+def batch_bytes(records: Sequence[tuple[bytes | None, bytes]]) -> int:
+    """The sum of keys and values in bytes. Raises `ValueError` if one append may not carry these records, or if there are none."""
+    size = sum(len(value) + (len(key) if key else 0) for key, value in records)
+    if not 0 < len(records) <= MAX_BATCH_RECORDS or size > MAX_BATCH_BYTES:
+        raise ValueError(
+            f"an append of {len(records)} records with {size} bytes; 1 to {MAX_BATCH_RECORDS} and {MAX_BATCH_BYTES} are allowed"
+        )
+    return size
+
+
 class EventLog(Protocol):
-    """What the stream plane needs of a log. All methods are coroutines of the gateway's event loop; none blocks it."""
+    """What the stream plane needs of a log. All methods are coroutines of the gateway's event loop; none blocks it.
+
+    Where `topic_id` is given, a topic with another id under that name is `TopicGone`: an offset means nothing in a recreated topic.
+    A partition that the topic does not have is a `ValueError`.
+    """
 
     async def start(self) -> None:
         """Open the log. Does not fail when a broker is away: the calls below do, with `LogUnavailable`."""
@@ -86,14 +105,16 @@ class EventLog(Protocol):
     async def delete_topic(self, name: str) -> None:
         """Delete the topic and its records; no error if there is none."""
 
-    async def append(self, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes]]) -> Position:
+    async def append(
+        self, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes]], *, topic_id: str | None = None
+    ) -> Position:
         """Append (key, value) records as one atomic batch and return where they stand, once durable (Kafka: acks=all, idempotent).
 
-        Raises `LogUnavailable` (unknown whether it was appended), `TopicGone`, `ValueError` over `MAX_BATCH_BYTES`.
+        Raises `LogUnavailable` (unknown whether it was appended), `TopicGone`, `ValueError` over `MAX_BATCH_BYTES` or `MAX_BATCH_RECORDS`.
         Many appends may be under way at once; they need not be in order.
         """
 
-    async def fetch(self, topic: str, partition: int, offset: int, *, max_bytes: int, wait_ms: int) -> Fetched:
+    async def fetch(self, topic: str, partition: int, offset: int, *, max_bytes: int, wait_ms: int, topic_id: str | None = None) -> Fetched:
         """Records from `offset`: at least one if there is any, about `max_bytes` at most; waits up to `wait_ms` for the first.
 
         Raises `OffsetOutOfRange`, `TopicGone`, `LogUnavailable`.

@@ -1,0 +1,66 @@
+"""The process in which the embedded engine runs, alone: a crash, a loop or a memory bomb of a policy ends here.
+
+Started by `embedded.py` as a script, with a bare environment. It imports nothing of the gateway. Frames on stdin and
+stdout are four bytes of length (big-endian) and a JSON document. The first carries the modules and data and is answered
+with the syntax trees; each further one is an `input` and is answered with the value of the entry point.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+from typing import Any, BinaryIO
+
+MEMORY_BYTES = 1024**3
+LONGEST_SECONDS = 10.0
+"""Longer than the parent ever waits: if the parent dies during an endless evaluation, this ends it."""
+
+
+def main() -> None:
+    """Load once, then answer until stdin ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import regorus  # under the limits, and with RUST_BACKTRACE=0 from the parent
+
+    engine = regorus.Engine()
+    while (request := _read(sys.stdin.buffer)) is not None:
+        signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS)
+        try:
+            answer = _load(engine, request["load"]) if "load" in request else _evaluate(engine, request)
+        except Exception as error:  # noqa: BLE001 - the parent turns every error into a refusal
+            answer = {"error": str(error).partition("\n\nStack backtrace")[0]}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write(sys.stdout.buffer, answer)
+
+
+def _load(engine: Any, revision: dict[str, Any]) -> dict[str, Any]:
+    for path, text in revision["modules"].items():
+        engine.add_policy(path, text)
+    engine.add_data_json(json.dumps(revision["data"]))
+    return {"trees": engine.get_ast_as_json()}
+
+
+def _evaluate(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
+    # A clone per decision: nothing that one evaluation leaves behind meets the next.
+    evaluation = engine.clone()
+    evaluation.set_input_json(json.dumps(request["input"]))
+    return {"value": evaluation.eval_rule_as_json(request["rule"])}
+
+
+def _read(stream: BinaryIO) -> Any:
+    head = stream.read(4)
+    if len(head) < 4:
+        return None
+    return json.loads(stream.read(int.from_bytes(head, "big")))
+
+
+def _write(stream: BinaryIO, document: dict[str, Any]) -> None:
+    body = json.dumps(document).encode("utf-8")
+    stream.write(len(body).to_bytes(4, "big") + body)
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+# METADATA
+# title: Consent, or another ground
+package exchange.checks.consent
+
+import data.exchange.sheet
+
+# METADATA
+# title: Where consent is required, only events of people who gave it pass
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32 (b) (disclosure with consent)
+obligations contains {"kind": "consent_filter", "purpose": input.purpose.code, "standing": "enforced"} if {
+	input.action in {"propose", "receive"}
+	sheet.permit.consent == "required"
+}
+
+# METADATA
+# title: Consent can only be asked of people whom the events name
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32 (b) (disclosure with consent)
+deny contains reason if {
+	input.action in {"propose", "receive"}
+	sheet.permit.consent == "required"
+	input.dataset.has_subject == false
+	reason := {
+		"code": "consent_needs_subject",
+		"title": {
+			"en": "The rule asks for consent, but the events of this dataset do not say whom they are about.",
+			"fr": "La règle exige un consentement, mais les événements de ce jeu de données ne disent pas qui ils concernent.",
+		},
+		"rule": {
+			"title": "Consent can only be asked of people whom the events name",
+			"file": "checks/consent/consent.rego",
+			"line": 20,
+			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (b) (disclosure with consent)",
+		},
+	}
+}
+
+# METADATA
+# title: Personal data without consent needs another ground
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)
+deny contains reason if {
+	input.action in {"propose", "receive"}
+	input.dataset.classification in {"personal", "sensitive"}
+	is_object(sheet.permit)
+	not asks_consent
+	not other_ground
+	reason := {
+		"code": "no_ground_without_consent",
+		"title": {
+			"en": "The rule would share personal data without consent and states no other legal ground.",
+			"fr": "La règle communiquerait des données personnelles sans consentement et n'énonce aucun autre fondement juridique.",
+		},
+		"rule": {
+			"title": "Personal data without consent needs another ground",
+			"file": "checks/consent/consent.rego",
+			"line": 43,
+			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)",
+		},
+	}
+}
+
+# METADATA
+# title: The rule asks for consent
+asks_consent if sheet.permit.consent == "required"
+
+# METADATA
+# title: The rule states a ground that needs no consent
+other_ground if {
+	sheet.permit.consent == "not_required"
+	sheet.legal_ground in {"statute", "public_interest"}
+}
+
+# METADATA
+# title: Consent is asked for, or is not needed
+proven if input.action == "publish"
+
+proven if {
+	input.action in {"propose", "receive"}
+	input.dataset.classification == "open"
+	not sheet.present
+}
+
+proven if {
+	input.action in {"propose", "receive"}
+	asks_consent
+	input.dataset.has_subject == true
+}
+
+proven if {
+	input.action in {"propose", "receive"}
+	input.dataset.classification in {"open", "internal"}
+	sheet.permit.consent == "not_required"
+}
+
+proven if {
+	input.action in {"propose", "receive"}
+	input.dataset.classification in {"personal", "sensitive"}
+	other_ground
+}

@@ -12,6 +12,11 @@ ARGS ?=
 # Of `make bench`: the one result to measure.
 ONLY ?=
 
+# Where the machine has certificates of its own, they are believed, as pip does.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS := true
+endif
+
 help:
 	@echo 'make demo     see it work, on the embedded engines (ARGS=--exit: do not stay up)'
 	@echo 'make test     every test, on the embedded and the real engines (ENGINES=embedded: the quick way)'

@@ -90,7 +90,7 @@ def test_no_file_is_too_long() -> None:
 
 
 def test_no_function_is_too_long() -> None:
-    found = chain(nodes(ast.FunctionDef), nodes(ast.AsyncFunctionDef))
+    found: Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]] = chain(nodes(ast.FunctionDef), nodes(ast.AsyncFunctionDef))
     lines = {f"{name}:{node.lineno} {node.name}": length(node) for name, node in found}
     assert {name: count for name, count in lines.items() if count > FUNCTION_LINES} == {}
 

@@ -162,7 +162,7 @@ def _install_asyncapi_parser() -> None:
     with _fresh(cache() / f"asyncapi-{ASYNCAPI_PARSER}") as folder:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, folder)
-        _run([npm, "ci", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund"], "@asyncapi/parser could not be fetched")
+        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], "@asyncapi/parser could not be fetched", within=folder)
 
 
 def _check_java() -> None:
@@ -180,10 +180,9 @@ def _tool(name: str, what_for: str) -> str:
     return path
 
 
-def _run(command: Sequence[str | Path], what_failed: str, environment: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        list(map(str, command)), env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False, cwd=HERE
-    )
+def _run(command: Sequence[str | Path], what_failed: str, environment: Mapping[str, str] | None = None, *, within: Path = HERE) -> str:
+    environment = {**os.environ, **(environment or {})}
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False, cwd=within)
     if done.returncode != 0:
         raise NotInstalled(f"{what_failed}; {Path(command[0]).name} said:\n{(done.stdout + done.stderr)[-3000:]}")
     return done.stdout

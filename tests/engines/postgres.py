@@ -113,5 +113,7 @@ class Postgres:
             return
         shutil.chown(self._folder, self._user)
         if not all(parent.stat().st_mode & 0o001 for parent in self._binaries.resolve().parents):
-            shutil.copytree(self._binaries.parent, self._folder / "server", symlinks=True)
-            self._binaries = self._folder / "server" / self._binaries.name
+            # The wheel, whole: its libraries lie beside the package that holds `pginstall/bin`.
+            wheel = self._binaries.parents[2]
+            shutil.copytree(wheel, self._folder / "server", symlinks=True)
+            self._binaries = self._folder / "server" / self._binaries.relative_to(wheel)

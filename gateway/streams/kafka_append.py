@@ -91,8 +91,9 @@ class Brokers(Protocol):
 class Appender:
     """Lanes, and the requests that carry their batches. Lives on one event loop."""
 
-    def __init__(self, brokers: Brokers) -> None:
+    def __init__(self, brokers: Brokers, *, deadline_s: float = DEADLINE_S) -> None:
         self._brokers = brokers
+        self._deadline_s = deadline_s
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._ready: list[Lane] = []
         self._flush_scheduled = False
@@ -105,7 +106,7 @@ class Appender:
         if lane is None:
             lane = self._lanes[topic_id, partition] = Lane(topic, topic_id, partition, node)
         position: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        lane.waiting.append(_Append(records, size, time.monotonic() + DEADLINE_S, position))
+        lane.waiting.append(_Append(records, size, time.monotonic() + self._deadline_s, position))
         if not lane.busy:
             self._next(lane)
         return await position
@@ -180,7 +181,7 @@ class Appender:
 
     async def _send(self, node: int, batches: list[Batch]) -> None:
         # Half the deadline at most: a broker that is silent, not gone, leaves time for a second attempt.
-        timeout_s = min(DEADLINE_S / 2, max(0.1, min(batch.deadline for batch in batches) - time.monotonic()))
+        timeout_s = min(self._deadline_s / 2, max(0.1, min(batch.deadline for batch in batches) - time.monotonic()))
         outcomes = await self._brokers.produce(node, batches, timeout_s)
         for batch, (outcome, offset, reason) in zip(batches, outcomes, strict=True):
             self._settle(batch, outcome, offset, reason)

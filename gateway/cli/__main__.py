@@ -1,0 +1,5 @@
+"""`python -m gateway.cli` is `exchange`."""
+
+from gateway.cli import main
+
+main()

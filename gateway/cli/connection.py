@@ -1,0 +1,116 @@
+"""How a command reaches the exchange, and how it shows what came or what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import typer
+
+from connectors.client import Client, ProblemError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one document, as the exchange gave it.")]
+"""The option of every command that prints data."""
+
+
+@contextmanager
+def connected(*, anonymous: bool = False) -> Iterator[Client]:
+    """A client of `EXCHANGE_URL`; what the exchange or the network says against it goes to stderr, with exit code 1."""
+    try:
+        with _client(anonymous=anonymous) as client:
+            yield client
+    except ProblemError as problem:
+        fail(str(problem), problem.hint, *(f"{error.get('pointer')}: {error.get('detail')}" for error in problem.errors))
+    except httpx2.TransportError as error:
+        fail(f"{os.environ.get('EXCHANGE_URL')} does not answer: {error}", "Is EXCHANGE_URL right, and the exchange up?")
+
+
+def _client(*, anonymous: bool) -> Client:
+    url = os.environ.get("EXCHANGE_URL")
+    if not url:
+        raise typer.BadParameter("Set EXCHANGE_URL to the exchange's root, for example https://exchange.example.")
+    client_id = os.environ.get("EXCHANGE_CLIENT_ID")
+    if anonymous or client_id is None:
+        return Client(url)
+    if key_file := os.environ.get("EXCHANGE_CLIENT_KEY_FILE"):
+        return Client(url, client_id, key=json.loads(read_private(Path(key_file))))
+    secret = os.environ.get("EXCHANGE_CLIENT_SECRET")
+    if secret_file := os.environ.get("EXCHANGE_CLIENT_SECRET_FILE"):
+        secret = read_private(Path(secret_file)).strip()
+    if not secret:
+        raise typer.BadParameter(
+            "EXCHANGE_CLIENT_ID needs EXCHANGE_CLIENT_SECRET, EXCHANGE_CLIENT_SECRET_FILE or EXCHANGE_CLIENT_KEY_FILE (a JWK)."
+        )
+    return Client(url, client_id, secret=secret)
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that only its owner may read. Raises `typer.BadParameter`."""
+    if not path.is_file():
+        raise typer.BadParameter(f"There is no file {path}.")
+    if path.stat().st_mode & 0o077:
+        raise typer.BadParameter(f"{path} is readable by others: chmod 600 it.")
+    return path.read_text("utf-8")
+
+
+def document(given: str) -> Any:
+    """The JSON of an argument: itself, `@FILE`, or `-` for stdin. Raises `typer.BadParameter`."""
+    try:
+        text = sys.stdin.read() if given == "-" else Path(given[1:]).read_text("utf-8") if given.startswith("@") else given
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"That is not JSON that can be read: {error}") from error
+
+
+def fail(*lines: str) -> None:
+    """Say what went wrong and end with exit code 1."""
+    for line in filter(None, lines):
+        print(line, file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def show(value: Any, *, as_json: bool) -> None:
+    """Print a document: as JSON, or one member a line."""
+    if as_json or not isinstance(value, Mapping):
+        print(json.dumps(value, indent=None if as_json else 2, ensure_ascii=False))
+        return
+    width = max((len(name) for name in value), default=0)
+    for name, member in value.items():
+        print(f"{name:<{width}}  {_cell(member)}")
+
+
+def show_list(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print documents: as one JSON array, or the named members in columns."""
+    if as_json:
+        print(json.dumps(list(rows), ensure_ascii=False))
+        return
+    cells = [[column.replace("_", " ") for column in columns], *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    for line in cells:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def everything(client: Client, path: str, **search: str | int | None) -> list[dict[str, Any]]:
+    """All items of a list, page after page."""
+    asked = {name: value for name, value in search.items() if value is not None}
+    items: list[dict[str, Any]] = []
+    while True:
+        page = client.get(path, **asked)
+        items += page["items"]
+        if page["next"] is None:
+            return items
+        asked["after"] = page["next"]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping) and "en" in value:
+        return str(value["en"])
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

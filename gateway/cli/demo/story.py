@@ -1,0 +1,37 @@
+"""The story in its order: what a newcomer sees."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from gateway.cli.demo import audited, footfall, open_data, tour
+from gateway.cli.demo.cast import gather
+from gateway.cli.demo.process import Exchange
+from gateway.cli.demo.screen import Screen
+
+
+def tell(exchange: Exchange, screen: Screen, began: float, *, leave: bool) -> None:
+    """The story, from the first organization to the auditor's list. Raises `ClaimFailed`, `ProblemError`."""
+    screen.say(f"An exchange for the City of Mississauga, at {exchange.url}, on the embedded engines.")
+    cast = gather(exchange, screen)
+    try:
+        published = open_data.open_datasets(cast)
+        open_data.anybody_reads(cast, published)
+        offer = open_data.take_up_an_offer(cast, published)
+        known = footfall.sign_a_contract(cast)
+        footfall.visitors_consent(cast, known)
+        listener = footfall.read_what_is_allowed(cast, known)
+        footfall.advertising_is_denied(cast)
+        footfall.a_visitor_withdraws(cast, known, listener)
+        footfall.the_contract_is_suspended(cast, known, listener)
+        audited.the_auditor_asks(cast, [offer, known.contract], listener)
+        screen.say(f"\nEvery claim held. {time.monotonic() - began:.0f} seconds.")
+        if not leave:
+            path = exchange.folder / "env"
+            write = partial(tour.write_environment, path, exchange, cast, offer, known.contract)
+            write()
+            tour.show(screen, path)
+            tour.stay(exchange, write)
+    finally:
+        cast.close()

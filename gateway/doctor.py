@@ -1,0 +1,172 @@
+"""What is wrong with an exchange, and how to mend it: one finding a part, each made by trying the part itself."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx2
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from fastapi import FastAPI
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.access import revisions
+from gateway.access.bundle import NAME
+from gateway.access.decision import ENTRYPOINT, PolicyUnavailable
+from gateway.app import create_app
+from gateway.audit.models import AuditEntry
+from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat
+from gateway.database import now
+from gateway.errors import ExchangeError, SettingsRefused
+from gateway.resources import ROOT
+from gateway.settings import Settings
+from gateway.streams.log import LogUnavailable
+
+FREE_BYTES = 1024**3
+"""Less free disk than this is a finding: a full disk stops publishing."""
+CLOCK_SECONDS = 2.0
+"""Tokens, signatures and the audit log bear so much difference between clocks."""
+ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A part, whether it is well, and one line: what it is, or what is wrong and how to mend it."""
+
+    part: str
+    well: bool
+    says: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Try each part. What rests on a part that is not well is not tried."""
+    engines = "the embedded engines: one machine, not for production" if settings.embedded else "engines of their own"
+    yield Finding("settings", True, f"{settings.environment}, issuer {settings.issuer}, {engines}")
+    yield _disk(settings)
+    try:
+        app = create_app(settings)
+    except SettingsRefused as refused:
+        yield Finding("keys", False, str(refused))
+        return
+    yield Finding("keys", True, f"{settings.resolved_key_file} has every key and is its owner's alone")
+    try:
+        database = _database(app)
+        yield database
+        if database.well:
+            yield from (look(app) for look in (_gateway, _clock, _policy))
+        yield asyncio.run(_log(app))
+    finally:
+        app.state.engine.close()
+        app.state.database.close()
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = next(place for place in (settings.data_dir.absolute(), *settings.data_dir.absolute().parents) if place.exists())
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES:
+        return Finding("disk", False, f"{free // 2**20} MiB are free at {folder}: make room, or publishing will stop.")
+    return Finding("disk", True, f"{free // 2**30} GiB free at {folder}")
+
+
+def _database(app: FastAPI) -> Finding:
+    try:
+        with app.state.database.engine.connect() as connection:
+            at = MigrationContext.configure(connection).get_current_revision()
+    except (ExchangeError, SQLAlchemyError) as error:
+        return Finding("database", False, f"does not answer ({type(error).__name__}): start it, and see EXCHANGE_DATABASE_URL.")
+    head = ScriptDirectory(str(ROOT / "gateway" / "migrations")).get_current_head()
+    if at is None:
+        return Finding("database", False, "is empty: run `exchange setup`.")
+    if at != head:
+        return Finding("database", False, f"is at {at}, this version needs {head}: run `exchange migrate`.")
+    return Finding("database", True, f"{app.state.database.engine.dialect.name}, at {at}")
+
+
+def _gateway(app: FastAPI) -> Finding:
+    settings: Settings = app.state.settings
+    address = f"http://{settings.host}:{settings.port}"
+    try:
+        hold_the_only_seat(app.state.database)()
+    except AnotherGatewayIsLive:
+        if _answers(f"{address}/readyz"):
+            return Finding("gateway", True, f"is at work and ready at {address}")
+        return Finding(
+            "gateway", False, f"another_gateway_is_live: one holds this database and is not ready at {address}. See its log, or stop it."
+        )
+    return Finding("gateway", True, "none is at work on this database: `exchange serve` starts one")
+
+
+def _clock(app: FastAPI) -> Finding:
+    database = app.state.database
+    with database.reading() as session:
+        if database.engine.dialect.name == "postgresql":
+            other: datetime | None = session.execute(select(func.clock_timestamp())).scalar_one()
+            whose = "the database's"
+        else:
+            other = session.execute(select(func.max(AuditEntry.at))).scalar_one()
+            whose = "the newest audit entry"
+    ahead = (other - now()).total_seconds() if other is not None else 0.0
+    if ahead > CLOCK_SECONDS or (whose == "the database's" and ahead < -CLOCK_SECONDS):
+        return Finding("clock", False, f"{whose} is {ahead:+.1f} s from this machine's: let both follow one time server (NTP).")
+    return Finding("clock", True, f"agrees with {whose}")
+
+
+def _policy(app: FastAPI) -> Finding:
+    with app.state.database.reading() as session:
+        revision = revisions.active(session)
+    if revision is None:
+        return Finding("policy", False, "no revision is active, so everything is denied: run `exchange setup`.")
+    try:
+        (_ask_opa if app.state.settings.policy_url else _try_embedded)(app, revision)
+    except (PolicyUnavailable, httpx2.HTTPError, SettingsRefused) as error:
+        return Finding("policy", False, f"everything is denied: {error or type(error).__name__}")
+    return Finding("policy", True, f"{revision.id} answers")
+
+
+def _try_embedded(app: FastAPI, revision: revisions.PolicyRevision) -> None:
+    app.state.engine.activate(revision.id, revisions.bundle_of(revision, app.state.keys.signing["policy_bundle"]))
+
+
+def _ask_opa(app: FastAPI, revision: revisions.PolicyRevision) -> None:
+    settings: Settings = app.state.settings
+    headers = {"Authorization": f"Bearer {settings.policy_token.get_secret_value()}"}
+    url = f"{settings.policy_url}/v1/data/{ENTRYPOINT}?provenance=true"
+    answer = httpx2.post(url, json={"input": {}}, headers=headers, timeout=ANSWER_SECONDS, trust_env=False)
+    if answer.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+        raise PolicyUnavailable("OPA does not know EXCHANGE_POLICY_TOKEN: see its tokens.json.")
+    answer.raise_for_status()
+    has = answer.json().get("provenance", {}).get("bundles", {}).get(NAME, {}).get("revision")
+    if has != revision.id:
+        raise PolicyUnavailable(
+            f"OPA has {has or 'no revision'}, active is {revision.id}: it fetches that from a gateway that is up; see OPA's log."
+        )
+
+
+async def _log(app: FastAPI) -> Finding:
+    where = app.state.settings.log_url or "the SQLite log"
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await app.state.log.start()
+            try:
+                await app.state.log.ping()
+            finally:
+                await app.state.log.stop()
+    except (LogUnavailable, TimeoutError, OSError) as error:
+        return Finding(
+            "log",
+            False,
+            f"{where} does not answer ({type(error).__name__}): publishing and reading answer 503. Start it, and see EXCHANGE_LOG_URL.",
+        )
+    return Finding("log", True, f"{where} answers")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=ANSWER_SECONDS, trust_env=False).is_success
+    except httpx2.HTTPError:
+        return False

@@ -12,7 +12,7 @@ from gateway.database import Base
 
 
 class Dataset(Base):
-    """A dataset. `titles`, `descriptions`: {en, fr}. `classification`: open, internal, personal, sensitive. `licence`: {id, url, attribution}."""
+    """A dataset. `title`, `description`: {en, fr}. `classification`: open, internal, personal, sensitive."""
 
     __tablename__ = "datasets"
     slug: Mapped[str] = mapped_column(primary_key=True)
@@ -21,6 +21,7 @@ class Dataset(Base):
     description: Mapped[dict[str, str]] = mapped_column(JSON)
     classification: Mapped[str]
     licence: Mapped[dict[str, str]] = mapped_column(JSON)
+    """{id, url, attribution}."""
     licence_revoked: Mapped[bool] = mapped_column(default=False)
     key_pointer: Mapped[str | None]
     subject_pointer: Mapped[str | None]
@@ -38,6 +39,8 @@ class Dataset(Base):
     supersedes: Mapped[str | None]
     topic: Mapped[str]
     topic_id: Mapped[str | None]
+    current: Mapped[int]
+    """The number of the current schema version."""
     created_at: Mapped[datetime]
     version: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it as it stands

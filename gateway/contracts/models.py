@@ -11,7 +11,7 @@ from gateway.database import Base
 
 
 class Signature(Base):
-    """One side's act on the text: `side` is provider or consumer. `jws` is detached (RFC 7515 appendix F), over the digest's UTF-8 bytes."""
+    """One side's act on the text: `side` is provider or consumer. `jws` is detached (RFC 7515 appendix F), over the text's digest."""
 
     __tablename__ = "contract_signatures"
     contract_id: Mapped[str] = mapped_column(ForeignKey("contracts.id"), primary_key=True)
@@ -43,7 +43,12 @@ class Contract(Base):
     text_digest: Mapped[str]
     """`sha-256=:<base64>:` (RFC 9530)."""
     decision_id: Mapped[str]
+    suspended_by: Mapped[str | None]
+    """While it is suspended, the side that did it: provider, officer."""
     ended_reason: Mapped[str | None]
+    """by_consumer, by_provider, by_officer, expired, licence_revoked."""
+    reason: Mapped[str | None]
+    """In a few words, why it was last suspended, resumed or ended; `reason_note` says more."""
     reason_note: Mapped[str | None]
     created_at: Mapped[datetime]
     version: Mapped[int] = mapped_column()

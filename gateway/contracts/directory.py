@@ -1,0 +1,150 @@
+"""The contracts as this process knows them: in memory, loaded once, then following the changes; and those who wait for one to change."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from gateway.changes import Change
+from gateway.contracts.models import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class ContractView:
+    """A contract at one change. `history` is `none`, an ISO 8601 duration, or `all`; `offer_id` names the offer that was taken up."""
+
+    id: str
+    state: str
+    provider_id: str
+    consumer_id: str
+    dataset_slug: str
+    purpose: str
+    valid_from: datetime
+    valid_until: datetime
+    history: str
+    offer_id: str | None = None
+    ended_reason: str | None = None
+    text_digest: str = ""
+
+
+class Directory:
+    """All contracts by id. Reading takes no lock: an entry is replaced whole."""
+
+    def __init__(self) -> None:
+        self._contracts: dict[str, ContractView] = {}
+        self._of_dataset: dict[str, set[str]] = {}
+        self._not_in_force: list[Callable[[ContractView], object]] = []
+        self._waiting: dict[str, set[_Waiter]] = {}
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def get(self, contract_id: str) -> ContractView | None:
+        return self._contracts.get(contract_id)
+
+    def of_dataset(self, slug: str) -> tuple[ContractView, ...]:
+        """Every contract over this dataset, in whatever state."""
+        return tuple(self._contracts[contract_id] for contract_id in tuple(self._of_dataset.get(slug, ())))
+
+    def when_not_in_force(self, tell: Callable[[ContractView], object]) -> None:
+        """Call `tell(contract)` at once when one is suspended or has ended: in the thread that applies changes, so it must not block."""
+        self._not_in_force.append(tell)
+
+    def load(self, session: Session) -> None:
+        """Fill from the database, all anew."""
+        self._contracts, self._of_dataset = {}, {}
+        self._keep(session.scalars(select(Contract)))
+
+    def on_changes(self, session: Session, changes: Sequence[Change]) -> None:
+        """Read again what these changes are about; tell those who asked to be told."""
+        ids = {change.object for change in changes if change.kind.startswith("contract_")}
+        if not ids:
+            return
+        self._keep(session.scalars(select(Contract).where(Contract.id.in_(ids))))
+        for contract in filter(None, map(self.get, ids)):
+            if contract.state in {"suspended", "ended"}:
+                for tell in self._not_in_force:
+                    tell(contract)
+        with self._lock:
+            waiting = [waiter for contract_id in ids for waiter in self._waiting.get(contract_id, ())]
+        for waiter in waiting:
+            waiter.wake()
+
+    async def wait_while(self, contract_id: str, state: str, seconds: float) -> None:
+        """Return once the contract is in another state, or after these seconds. Holds no thread."""
+        waiter = _Waiter()
+        with self._lock:
+            self._waiting.setdefault(contract_id, set()).add(waiter)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while not self._stopping and (known := self.get(contract_id)) is not None and known.state == state:
+                        await waiter.woken()
+        finally:
+            with self._lock:
+                self._waiting[contract_id].discard(waiter)
+                if not self._waiting[contract_id]:
+                    del self._waiting[contract_id]
+
+    def stop(self) -> None:
+        """Let go all who wait: the process is about to end."""
+        self._stopping = True
+        with self._lock:
+            waiting = [waiter for waiters in self._waiting.values() for waiter in waiters]
+        for waiter in waiting:
+            waiter.wake()
+
+    def _keep(self, rows: Iterable[Contract]) -> None:
+        for row in rows:
+            self._contracts[row.id] = view(row)
+            self._of_dataset.setdefault(row.dataset_slug, set()).add(row.id)
+
+
+class _Waiter:
+    """One call that waits in its event loop, to be woken from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def woken(self) -> None:
+        await self._event.wait()
+        self._event.clear()
+
+
+def view(row: Contract) -> ContractView:
+    """What the rest of the gateway knows of a contract."""
+    return ContractView(
+        id=row.id,
+        state=row.state,
+        provider_id=row.provider_id,
+        consumer_id=row.consumer_id,
+        dataset_slug=row.dataset_slug,
+        purpose=row.purpose,
+        valid_from=row.valid_from,
+        valid_until=row.valid_until,
+        history=row.history,
+        offer_id=row.offer_id,
+        ended_reason=row.ended_reason,
+        text_digest=row.text_digest,
+    )
+
+
+def _contracts(request: Request) -> Directory:
+    directory: Directory = request.app.state.contracts
+    return directory
+
+
+Contracts = Annotated[Directory, Depends(_contracts)]

@@ -1,0 +1,53 @@
+"""Signatures by key: a detached JWS over the digest of the text that was read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from gateway.errors import Invalid
+from gateway.identity.client_keys import ALGORITHMS, keys_for
+from gateway.keys import unb64
+
+
+def verify_detached(signature: str, text_digest: str, jwks: dict[str, Any]) -> str:
+    """The id of the key that signed. The payload is not in the signature but is the digest's own bytes (RFC 7515 appendix F).
+
+    ES256, EdDSA or PS256. Raises `Invalid` at /signature.
+    """
+    header, dot, rest = signature.partition("..")
+    if not dot or "." in header or "." in rest:
+        raise _invalid("must be a detached JWS: header, two dots, signature")
+    protected = _header(header)
+    if set(protected) - {"alg", "kid", "typ", "cty"}:
+        raise _invalid("must have no header parameters but alg, kid, typ and cty")
+    algorithm, key_id = protected.get("alg"), protected.get("kid")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise _invalid(f"must be by {', '.join(ALGORITHMS)}")
+    if not isinstance(key_id, str):
+        raise _invalid("must name its key by `kid`")
+    for key in keys_for(jwks, algorithm, key_id):
+        try:
+            jws.deserialize_compact(signature, key, algorithms=[algorithm], payload=text_digest.encode())
+        except (JoseError, ValueError):
+            continue
+        return key_id
+    raise _invalid("is not a signature of this text_digest by that key of the client's JWKS")
+
+
+def _header(segment: str) -> Mapping[str, Any]:
+    try:
+        header = json.loads(unb64(segment))
+    except (ValueError, RecursionError) as error:
+        raise _invalid("has a header that cannot be read") from error
+    if not isinstance(header, dict):
+        raise _invalid("has a header that is no object")
+    return header
+
+
+def _invalid(detail: str) -> Invalid:
+    return Invalid([{"pointer": "/signature", "detail": detail}])

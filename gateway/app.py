@@ -1,1 +1,206 @@
 """The composition root: every live object of the gateway is made here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import Any
+
+import anyio.to_thread
+import structlog
+from fastapi import Depends, FastAPI
+from prometheus_client import make_asgi_app
+from sqlalchemy.orm import Session
+
+from consent.index import ConsentIndex
+from gateway import answers, operations
+from gateway.access.bundle_server import bundle_routes
+from gateway.access.decide import Access
+from gateway.access.decision import PolicyEngine
+from gateway.access.embedded import EmbeddedEngine
+from gateway.access.opa import OpaEngine
+from gateway.access.revisions import Activation
+from gateway.audit import api as audit_api
+from gateway.audit.denials import Denials
+from gateway.audit.release import AuditWriter
+from gateway.catalog import api as catalog_api
+from gateway.catalog.directory import Directory as Catalog
+from gateway.changes import Changes, hold_the_only_seat
+from gateway.consents import api as consents_api
+from gateway.contracts import api as contracts_api
+from gateway.contracts.directory import Directory as Contracts
+from gateway.contracts.expiry import expire_due
+from gateway.database import Database, now
+from gateway.errors import ExchangeError
+from gateway.http import refuse_unknown_query
+from gateway.identity import api as identity_api
+from gateway.identity import oauth
+from gateway.identity.authorization_server import AuthorizationServer
+from gateway.identity.directory import Directory as People
+from gateway.keys import read_keys
+from gateway.middleware import Requests
+from gateway.settings import Settings
+from gateway.streams import api as streams_api
+from gateway.streams.kafka_log import KafkaLog
+from gateway.streams.live import Streams
+from gateway.streams.log import EventLog, LogUnavailable
+from gateway.streams.recover import recover_forever
+from gateway.streams.sqlite_log import SQLiteLog
+
+log = structlog.get_logger(__name__)
+
+EXPIRY_S = 2.0
+TOPIC_S = 15.0
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway's application. Opens nothing but the key file; the lifespan starts and stops the rest.
+
+    Raises `SettingsRefused`.
+    """
+    app = FastAPI(
+        title="Civic Exchange",
+        version=version("civic-exchange"),
+        description="A city and its partners share live data under contracts, policy and consent.",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(refuse_unknown_query)],
+    )
+    state = app.state
+    state.settings = settings
+    state.keys = read_keys(settings.resolved_key_file)
+    state.database = Database(settings.resolved_database_url)
+    state.changes = Changes(state.database)
+    state.audit = AuditWriter(state.database)
+    state.denials = Denials(state.audit)
+    state.identity = People(settings.issuer, state.keys)
+    state.catalog = Catalog()
+    state.contracts = Contracts()
+    state.consents = ConsentIndex()
+    state.engine = _engine(settings)
+    state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
+    state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
+    state.authorization = AuthorizationServer(settings, state.keys, state.database, state.identity, state.contracts.parties)
+    state.log = _log(settings)
+    state.streams = Streams(
+        settings=settings,
+        keys=state.keys,
+        database=state.database,
+        changes=state.changes,
+        event_log=state.log,
+        audit=state.audit,
+        catalog=state.catalog,
+        contracts=state.contracts,
+        access=state.access,
+        consents=state.consents,
+    )
+    # The order matters: what is known first, then what was decided from it, then what was judged by that.
+    for room in (state.identity, state.catalog, state.contracts, state.consents, state.activation, state.access, state.streams):
+        state.changes.listen(room.on_changes)
+    _routes(app)
+    return app
+
+
+def create_admin_app(app: FastAPI) -> FastAPI:
+    """Metrics, and the policy bundle for OPA: for the private address, whatever the gateway's readiness."""
+    admin = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    admin.mount("/metrics", make_asgi_app())
+    if isinstance(app.state.engine, OpaEngine):
+        admin.include_router(bundle_routes(app.state.engine.bundles, app.state.settings.policy_token.get_secret_value()))
+    return admin
+
+
+def _engine(settings: Settings) -> PolicyEngine:
+    if settings.policy_url:
+        return OpaEngine(settings.policy_url, settings.policy_token.get_secret_value())
+    return EmbeddedEngine()
+
+
+def _log(settings: Settings) -> EventLog:
+    if settings.log_url:
+        return KafkaLog(settings.log_url.removeprefix("kafka://"))
+    return SQLiteLog(settings.data_dir / "log.db")
+
+
+def _routes(app: FastAPI) -> None:
+    answers.answer_errors(app)
+    for room in (identity_api, catalog_api, contracts_api, consents_api, audit_api, oauth, operations, answers):
+        app.include_router(room.router)
+    app.include_router(streams_api.publishing)
+    app.include_router(streams_api.router)
+    operations.serve_documentation(app)
+    app.add_middleware(Requests)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    state = app.state
+    leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database)
+    state.audit.start()
+    state.denials.start()
+    await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
+    await state.streams.start()
+    state.make_topic = _topic_maker(state.log, asyncio.get_running_loop())
+    state.activation.start()
+    tasks = [asyncio.create_task(recover_forever(state.streams)), asyncio.create_task(_expire_contracts(app))]
+    log.info("started", environment=state.settings.environment, change=state.changes.applied)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        with suppress(TimeoutError):
+            await state.streams.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await state.log.stop()
+        await anyio.to_thread.run_sync(_stop, state, leave)
+        log.info("stopped")
+
+
+def _load(app: FastAPI, session: Session) -> None:
+    for room in (app.state.identity, app.state.catalog, app.state.contracts, app.state.consents):
+        room.load(session)
+
+
+def _stop(state: Any, leave: Any) -> None:
+    state.activation.stop()
+    state.changes.stop()
+    state.denials.stop()
+    state.audit.stop()
+    state.engine.close()
+    leave()
+    state.database.close()
+
+
+def _topic_maker(event_log: EventLog, loop: asyncio.AbstractEventLoop) -> Any:
+    """What the catalogue calls from its worker thread: (name, partitions, retention in ms) -> topic id. Raises `log_unavailable`."""
+
+    def make_topic(name: str, partitions: int, retention_ms: int | None) -> str:
+        making = asyncio.run_coroutine_threadsafe(event_log.ensure_topic(name, partitions=partitions, retention_ms=retention_ms), loop)
+        try:
+            return making.result(TOPIC_S).id
+        except (LogUnavailable, TimeoutError) as error:
+            making.cancel()
+            raise ExchangeError("log_unavailable", headers={"Retry-After": "2"}) from error
+
+    return make_topic
+
+
+async def _expire_contracts(app: FastAPI) -> None:
+    """End contracts whose time is over. A decision's `until` stops their events to the second; this writes it down."""
+    while True:
+        await asyncio.sleep(EXPIRY_S)
+        try:
+            await anyio.to_thread.run_sync(_expire, app)
+        except Exception as error:  # noqa: BLE001 - the next round tries again
+            log.warning("expiry_waits", reason=type(error).__name__)
+
+
+def _expire(app: FastAPI) -> None:
+    due: Sequence[str] = app.state.contracts.due(now())
+    if due:
+        with app.state.database.transaction() as session:
+            expire_due(session, now())

@@ -20,7 +20,9 @@ from gateway.database import Base, Database
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
-ONLY_ALLOWS = frozenset({"consent_given", "dataset_created", "contract_proposed", "client_created", "organization_created", "offer_created"})
+ONLY_ALLOWS = frozenset(
+    {"consent_given", "dataset_created", "contract_proposed", "client_created", "organization_created", "offer_created"}
+)
 """The kinds that can only allow something; every other kind forbids (design, section 6)."""
 
 
@@ -129,7 +131,7 @@ def hold_the_only_seat(database: Database) -> Callable[[], None]:
 
 
 def _lock_file(path: str) -> Callable[[], None]:
-    import fcntl  # noqa: PLC0415 - POSIX only, and only for the embedded engine
+    import fcntl
 
     handle = open(path, "w")  # noqa: SIM115, PTH123 - held open for the life of the process
     try:

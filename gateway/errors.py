@@ -34,7 +34,9 @@ def catalogue() -> Mapping[str, Mapping[str, Any]]:
 class ExchangeError(Exception):
     """A problem with a stable code. `members` go into the body beside the standard ones (RFC 9457 section 3.2)."""
 
-    def __init__(self, code: str, detail: str = "", *, hint: str | None = None, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+    def __init__(
+        self, code: str, detail: str = "", *, hint: str | None = None, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail

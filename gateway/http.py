@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import isodate
-from fastapi import Header, Query, Request, Response
-from fastapi.dependencies.utils import get_flat_dependant
+from fastapi import Header, Query, Request, Response, params
+from fastapi.dependencies.utils import get_flat_params
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from gateway.database import rfc3339
 from gateway.errors import ExchangeError, Invalid
+
+Row = TypeVar("Row")
 
 RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 
@@ -56,15 +58,17 @@ IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag t
 
 def refuse_unknown_query(request: Request) -> None:
     """A dependency of every route: a query parameter that the call does not have is a 422, never ignored."""
-    known = {field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params}
-    unknown = sorted(set(request.query_params) - known)
+    if not request.scope["query_string"]:
+        return
+    fields = get_flat_params(request.scope["route"].dependant)
+    unknown = sorted(set(request.query_params) - {field.alias for field in fields if isinstance(field.field_info, params.Query)})
     if unknown:
         raise Invalid([{"pointer": f"?{name[:64]}", "detail": "is not a parameter of this call"} for name in unknown])
 
 
-def page[Row](  # noqa: PLR0913 - a page is made of all of these
+def page(
     session: Session,
-    statement: Select[tuple[Row]],
+    statement: Select[Row],
     key: InstrumentedAttribute[str],
     show: Callable[[Row], Any],
     *,

@@ -74,7 +74,9 @@ def write_keys(path: Path) -> Keys:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise SettingsRefused(f"There is a key file at {path} already; keys are never overwritten. Move it away if this is a new exchange.") from error
+        raise SettingsRefused(
+            f"There is a key file at {path} already; keys are never overwritten. Move it away if this is a new exchange."
+        ) from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(document, file, indent=2)
         file.flush()

@@ -61,11 +61,15 @@ class Settings(BaseSettings):
         if self.environment == "development":
             return self
         if not self.issuer.startswith("https://"):
-            raise SettingsRefused("Production needs an https issuer: set EXCHANGE_ISSUER, or EXCHANGE_ENVIRONMENT=development to try things out.")
+            raise SettingsRefused(
+                "Production needs an https issuer: set EXCHANGE_ISSUER, or EXCHANGE_ENVIRONMENT=development to try things out."
+            )
         missing = [name for name in ("database_url", "log_url", "policy_url") if not getattr(self, name)]
         if missing:
             names = ", ".join(f"EXCHANGE_{name.upper()}" for name in missing)
-            raise SettingsRefused(f"Production refuses the embedded engines: set {names}, or EXCHANGE_ENVIRONMENT=development to try things out.")
+            raise SettingsRefused(
+                f"Production refuses the embedded engines: set {names}, or EXCHANGE_ENVIRONMENT=development to try things out."
+            )
         if not self.policy_token.get_secret_value():
             raise SettingsRefused("Production needs EXCHANGE_POLICY_TOKEN: OPA and the gateway prove themselves to each other with it.")
         return self

@@ -29,7 +29,7 @@ class PolicyUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an engine said, checked for shape only: `document` is {allow, reasons, obligations, until}; `revision` is the one it was computed by."""
+    """What an engine said: `document` is {allow, reasons, obligations, until}, checked for shape; `revision` computed it."""
 
     document: dict[str, Any]
     revision: str
@@ -43,6 +43,9 @@ class PolicyEngine(Protocol):
 
     def activate(self, revision: str, bundle: bytes) -> None:
         """Make `revision` the one that answers; returns once it does. Raises `PolicyUnavailable`."""
+
+    def suspend(self) -> None:
+        """Answer no more (`PolicyUnavailable`) until the next `activate`: what is active has changed."""
 
     def ping(self) -> None:
         """Return if the engine answers with the active revision, else raise `PolicyUnavailable`."""

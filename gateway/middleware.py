@@ -1,0 +1,86 @@
+"""Around every request: its identifier, its size, its log line and its metrics. Plain ASGI, so that nothing waits between a
+judgement and its write.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.database import new_id
+from gateway.errors import ExchangeError
+
+log = structlog.get_logger("gateway.requests")
+
+MOST_BODY = 1024 * 1024
+MOST_BATCH = 16 * 1024 * 1024
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+requests = Counter("exchange_requests_total", "Requests, by method, route and status.", ["method", "route", "status"])
+seconds = Histogram("exchange_request_seconds", "Time until a request's answer began, in seconds.", ["route"])
+
+
+class Requests:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        request_id = new_id("req")
+        scope["exchange.request_id"] = request_id
+        traceparent = Headers(scope=scope).get("traceparent", "")
+        # HEAD is GET without a body (RFC 9110 section 9.3.2); the server leaves the body out.
+        status = 0
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                if TRACEPARENT.fullmatch(traceparent):
+                    headers["traceparent"] = traceparent
+                self._note(scope, status, time.perf_counter() - began, request_id, traceparent)
+            await send(message)
+
+        await self._app(scope, _bounded(scope, receive), answered)
+
+    def _note(self, scope: Scope, status: int, took: float, request_id: str, traceparent: str) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        requests.labels(scope["method"], route, status).inc()
+        seconds.labels(route).observe(took)
+        # The route, not the path: a path may hold what a caller should not have put there.
+        told = {"traceparent": traceparent} if TRACEPARENT.fullmatch(traceparent) else {}
+        log.info("request", method=scope["method"], route=route, status=status, ms=round(took * 1000, 1), request=request_id, **told)
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """`receive` that refuses bodies over the limit with `body_too_large`, by their length where it is given, else as they come."""
+    most = MOST_BATCH if scope["path"].endswith("/events") else MOST_BODY
+    length = Headers(scope=scope).get("content-length", "")
+    declared = int(length) if length.isascii() and length.isdigit() else 0
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        if declared > most:
+            raise ExchangeError("body_too_large", f"The body may have {most} bytes.")
+        message = await receive()
+        if message["type"] == "http.request":
+            received += len(message.get("body", b""))
+            if received > most:
+                raise ExchangeError("body_too_large", f"The body may have {most} bytes.")
+        return message
+
+    return bounded

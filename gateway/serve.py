@@ -1,0 +1,121 @@
+"""Serve: the gateway on its public address, metrics and the policy bundle on the private one, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.app import create_admin_app, create_app
+from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's own, shown to the stream plane, which must know whether a socket takes more before it judges what to write."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {"exchange.protocol": {"protocol": self}}
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals to `serve`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGINT or SIGTERM; then streams end with a cursor each. Raises `SystemExit` if it cannot start."""
+    set_up_logs(settings)
+    if sys.platform == "win32":
+        asyncio.run(_serve(settings))
+        return
+    import uvloop
+
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    app = create_app(settings)
+    public = _server(app, settings, settings.host, settings.port, lifespan="on")
+    private = _server(create_admin_app(app), settings, settings.admin_host, settings.admin_port, lifespan="off")
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    servers = [asyncio.create_task(server.serve(sockets=[_bind(server.config)])) for server in (private, public)]
+    _calm_the_collector()
+    waiting = asyncio.create_task(stopping.wait())
+    await asyncio.wait([*servers, waiting], return_when=asyncio.FIRST_COMPLETED)
+    app.state.streams.stop_streams()
+    for server in (public, private):
+        server.should_exit = True
+    await asyncio.gather(*servers)
+    waiting.cancel()
+    if not public.started:
+        raise SystemExit(3)
+
+
+def _server(app: object, settings: Settings, host: str, port: int, *, lifespan: str) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            host=host,
+            port=port,
+            http=_Protocol,
+            ws="none",
+            lifespan=lifespan,  # type: ignore[arg-type]
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(settings.stop_grace_s) + 1,
+        ),
+    )
+
+
+def _bind(config: uvicorn.Config) -> socket.socket:
+    try:
+        bound = socket.create_server((config.host, config.port), backlog=1024)
+    except OSError as error:
+        mend = "Is another gateway running? Set EXCHANGE_PORT or EXCHANGE_ADMIN_PORT."
+        raise SystemExit(f"Cannot listen on {config.host}:{config.port}: {error.strerror}. {mend}") from error
+    bound.setblocking(False)
+    return bound
+
+
+def _calm_the_collector() -> None:
+    """What was made at start stays; a rarer collection takes the 40 ms tail of requests away."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def set_up_logs(settings: Settings) -> None:
+    """Structured lines on standard error: JSON, or for people in development."""
+    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if settings.development else structlog.processors.JSONRenderer()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

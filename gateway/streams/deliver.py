@@ -1,0 +1,225 @@
+"""Deliver: from a reading's offsets to a flush, which is what may leave next, with its release in the audit log.
+
+A flush is judged, then released, then written. Whoever writes it asks `flush.holds()` with nothing awaited between the answer and
+the write: what a change has forbidden since is judged again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from gateway.access.decision import Decision
+from gateway.audit.record import Entry, Ranges, Receipt
+from gateway.errors import ExchangeError
+from gateway.streams.blocks import BLOCK_EVENTS
+from gateway.streams.log import OffsetOutOfRange, TopicGone
+from gateway.streams.reading import Permit, Reading
+from gateway.streams.views import Judged
+
+FLUSH_BYTES = 4 * 1024 * 1024
+"""The most bytes of one flush, and so of one grant."""
+
+delivered = Counter("exchange_events_delivered_total", "Events that left, by dataset.", ["dataset"])
+delivered_bytes = Counter("exchange_delivered_bytes_total", "Bytes of events that left, by dataset.", ["dataset"])
+
+
+@dataclass(slots=True)
+class Part:
+    """The first `count` frames of a judgement of one partition, examined from offset `start` to `next`."""
+
+    judged: Judged
+    count: int
+    start: int
+    next: int
+
+    @property
+    def partition(self) -> int:
+        return self.judged.block.partition
+
+    @property
+    def frames(self) -> Sequence[bytes]:
+        whole = self.count == len(self.judged.frames)
+        return self.judged.frames if whole else self.judged.frames[: self.count]
+
+    def size(self) -> int:
+        """Bytes of its events."""
+        return self.judged.size if self.count == len(self.judged.frames) else sum(map(len, self.frames))
+
+
+@dataclass(slots=True)
+class Closed:
+    """What left under a grant: the last position by partition, events, and bytes of events."""
+
+    last: dict[int, int]
+    events: int = 0
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Flush:
+    """What may leave next. `receipt` is None while it is not released, which it need not be if it has no events."""
+
+    permit: Permit
+    parts: list[Part]
+    receipt: Receipt | None = None
+
+    @property
+    def events(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    @property
+    def last_with_events(self) -> Part | None:
+        """The part whose last event ends the flush."""
+        return next((part for part in reversed(self.parts) if part.count), None)
+
+    def size(self) -> int:
+        """Bytes of its events."""
+        return sum(part.size() for part in self.parts)
+
+    def holds(self) -> bool:
+        """True if nothing that was decided since it was judged forbids it."""
+        now_ms = time.time_ns() // 1_000_000
+        return all(self.permit.view.holds(part.judged, now_ms) for part in self.parts)
+
+    def whole(self) -> Closed:
+        """The account of a flush that leaves at once and whole, as a page does."""
+        last = {part.partition: part.judged.offsets[part.count - 1] for part in self.parts if part.count}
+        return Closed(last, self.events, self.size())
+
+    def grant(self) -> dict[int, tuple[int, int]]:
+        """By partition, the positions that it covers: (first, the one after the last)."""
+        spans: dict[int, tuple[int, int]] = {}
+        for part in self.parts:
+            spans[part.partition] = (spans.get(part.partition, (part.start, 0))[0], part.next)
+        return spans
+
+
+async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_bytes: int = FLUSH_BYTES) -> Flush:
+    """The next flush from where `reading` stands, judged and not released; without parts if there is nothing to examine.
+
+    Raises the problems of `Reading.permit`, `cursor_expired`, `log_went_back`, `log_unavailable`.
+    """
+    # (1) the contract is in force and (2) policy allows it: the decision in memory, or a new one
+    permit = await reading.permit()
+    if permit.bucket is not None:
+        most_events = min(most_events, permit.bucket.available())
+    flush = Flush(permit, [])
+    dataset = reading.dataset
+    examined = events = size = 0
+    offsets = dict(reading.offsets)
+    for partition in reading.partitions:
+        while examined < BLOCK_EVENTS and events < most_events and size < most_bytes:
+            # (3) the log, by the block that every subscriber shares
+            offset = offsets[partition]
+            try:
+                block = await reading.streams.blocks.at(dataset, partition, offset, 0)
+            except OffsetOutOfRange as error:
+                raise await reading.lost_its_place(error, offset) from error
+            except TopicGone as error:
+                raise ExchangeError("cursor_expired") from error
+            if block is None:
+                break
+            # (4) consent and (5) the lens
+            judged = await permit.view.judge(block, offset, time.time_ns() // 1_000_000)
+            part = _cut(judged, offset, most_events - events, most_bytes - size)
+            flush.parts.append(part)
+            offsets[partition] = part.next
+            examined += part.next - offset
+            events += part.count
+            size += part.size()
+    return flush
+
+
+async def release(reading: Reading, flush: Flush, closes: Closed | None) -> None:
+    """(6) Write the flush's release; durable on return. Raises `audit_unavailable`.
+
+    `closes` is what the grant before really let out, for a stream; a page closes its own grant at once.
+    """
+    flush.receipt = await reading.streams.audit.release(_entry(reading, flush.permit.decision, flush.grant(), closes))
+
+
+async def close(reading: Reading, closes: Closed) -> None:
+    """Close a stream's last grant without opening another. If the log is away the grant stays open, which counts as delivered."""
+    decision = reading.last_decision
+    if decision is not None:
+        with suppress(ExchangeError):
+            await reading.streams.audit.release(_entry(reading, decision, {}, closes))
+
+
+def _entry(reading: Reading, decision: Decision, grant: dict[int, tuple[int, int]], closes: Closed | None) -> Entry:
+    contract, caller = reading.contract, reading.caller
+    return Entry(
+        kind="release",
+        action="receive",
+        actor=caller.client_id if caller else None,
+        organization=caller.organization_id if caller else None,
+        dataset=reading.slug,
+        contract=reading.contract_id,
+        purpose=contract.purpose if contract else None,
+        decision=decision.id,
+        revision=decision.revision,
+        change=reading.streams.changes.applied,
+        ranges=Ranges(grant, closes.last if closes else {}),
+        closed=(closes.events, closes.size) if closes else None,
+        provider=contract.provider_id if contract else reading.owner_id,
+        consumer=contract.consumer_id if contract else None,
+    )
+
+
+def pass_over(reading: Reading, flush: Flush) -> None:
+    """Stand after all that the flush has examined."""
+    for part in flush.parts:
+        reading.offsets[part.partition] = part.next
+
+
+def count_delivered(reading: Reading, permit: Permit, events: int, size: int) -> None:
+    """Metrics, and the tokens of the contract's rate limit."""
+    delivered.labels(reading.slug).inc(events)
+    delivered_bytes.labels(reading.slug).inc(size)
+    if permit.bucket is not None:
+        permit.bucket.take(events)
+
+
+async def wait_for_more(reading: Reading, seconds: float) -> bool:
+    """Wait until a partition has something new or a change was applied; False if neither came within `seconds`.
+
+    Raises `log_unavailable`.
+    """
+    streams, dataset = reading.streams, reading.dataset
+    milliseconds = max(1, int(seconds * 1000))
+    waiting = {
+        asyncio.ensure_future(streams.blocks.at(dataset, partition, reading.offsets[partition], milliseconds))
+        for partition in reading.partitions
+    }
+    changed = asyncio.ensure_future(streams.changed())
+    try:
+        done, _ = await asyncio.wait({*waiting, changed}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {changed}:
+            error = task.exception()
+            if error is not None and not isinstance(error, (OffsetOutOfRange, TopicGone)):
+                raise error
+        return bool(done)
+    finally:
+        for task in (*waiting, changed):
+            task.cancel()
+        await asyncio.gather(*waiting, changed, return_exceptions=True)
+
+
+def _cut(judged: Judged, start: int, most_events: int, most_bytes: int) -> Part:
+    """As many frames as fit, at least one; what lies between the last of them and the next frame is examined with them."""
+    frames = judged.frames
+    if len(frames) <= most_events and judged.size <= most_bytes:
+        return Part(judged, len(frames), start, judged.next)
+    size = count = 0
+    for frame in frames:
+        if count and (count >= most_events or size + len(frame) > most_bytes):
+            break
+        size += len(frame)
+        count += 1
+    return Part(judged, count, start, judged.next if count == len(frames) else judged.offsets[count])

@@ -1,0 +1,170 @@
+"""The stream plane of this process: its log, its caches, and what each contract sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.orm import Session
+
+from consent.index import ConsentIndex
+from gateway.access.decide import Access
+from gateway.access.decision import Decision
+from gateway.access.fields import period_ms
+from gateway.access.lens import Lens, Refusal, Shape, compile_shape
+from gateway.audit.release import AuditWriter
+from gateway.catalog.directory import DatasetView
+from gateway.catalog.directory import Directory as Catalog
+from gateway.catalog.purposes import purpose
+from gateway.changes import Change, Changes
+from gateway.contracts.directory import ContractView
+from gateway.contracts.directory import Directory as Contracts
+from gateway.database import Database
+from gateway.errors import ExchangeError
+from gateway.keys import Keys
+from gateway.settings import Settings
+from gateway.streams.blocks import Blocks
+from gateway.streams.cursor import Cursors
+from gateway.streams.gate import Gate
+from gateway.streams.limits import Bucket, OpenStreams, Requests
+from gateway.streams.log import EventLog
+from gateway.streams.reading import Permit
+from gateway.streams.views import Allows, Stamp, SubjectSecrets, View
+
+log = structlog.get_logger(__name__)
+
+KEPT_VIEWS = 10_000
+MEBIBYTE = 1024 * 1024
+
+
+class Streams:
+    """Made once by `create_app`. Its coroutines run on the gateway's event loop; `on_changes` is called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        keys: Keys,
+        database: Database,
+        changes: Changes,
+        event_log: EventLog,
+        audit: AuditWriter,
+        catalog: Catalog,
+        contracts: Contracts,
+        access: Access,
+        consents: ConsentIndex,
+    ) -> None:
+        self.settings = settings
+        self.issuer = settings.issuer
+        self.database = database
+        self.changes = changes
+        self.log = event_log
+        self.audit = audit
+        self.catalog = catalog
+        self.contracts = contracts
+        self.access = access
+        self.consents = consents
+        self.keys = keys
+        self.cursors = Cursors(keys.secret("cursor"))
+        self.blocks = Blocks(event_log, settings.cache_mb * MEBIBYTE)
+        self.secrets = SubjectSecrets(database)
+        self.srefs: dict[bytes, str] = {}
+        """Subjects' `sref` by keyed hash of their identifier."""
+        self.stamp = Stamp()
+        self.gate = Gate()
+        self.open = OpenStreams()
+        self.anonymous = Requests(settings.anonymous_requests_per_minute)
+        self.stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self._permits: OrderedDict[tuple[str, str], Permit] = OrderedDict()
+        self._shapes: dict[bytes, Shape] = {}
+        self._buckets: dict[str, Bucket] = {}
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self.log.start()
+
+    def stop_streams(self) -> None:
+        """Tell every stream to end with its cursor."""
+        self.stopping = True
+        self._wake_all()
+
+    async def stop(self) -> None:
+        """End the streams and wait for them. Raises `TimeoutError` after the grace time."""
+        self.stop_streams()
+        async with asyncio.timeout(self.settings.stop_grace_s):
+            await self.open.none_left()
+
+    def on_changes(self, _session: Session, changes: Sequence[Change]) -> None:
+        """After a change that forbids, what was judged is judged again; waiting streams wake up and look."""
+        if any(change.forbids for change in changes):
+            self.stamp.advance()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_all)
+
+    def _wake_all(self) -> None:
+        woken, self._wake = self._wake, asyncio.Event()
+        woken.set()
+
+    async def changed(self) -> None:
+        """Return at the next change."""
+        await self._wake.wait()
+
+    def permit(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> Permit:
+        """What an allowing decision lets its reader see: shared by all readers of the contract, compiled once.
+
+        Raises `policy_denied` if the obligations cannot be carried out: an obligation that Python does not know means deny.
+        """
+        what = contract.id if contract else dataset.slug
+        found = self._permits.get((what, decision.id))
+        if found is not None:
+            self._permits.move_to_end((what, decision.id))
+            return found
+        try:
+            shape = compile_shape(decision.obligations, dataset)
+        except Refusal as error:
+            log.warning("obligation_refused", dataset=dataset.slug, reason=str(error))
+            raise ExchangeError("policy_denied", "The policy asks for something that cannot be carried out on this dataset.") from error
+        shape = self._shapes.setdefault(shape.key, shape)
+        view = View(
+            dataset.slug,
+            Lens(shape, self._contract_key(what), self._attributes(dataset, contract)),
+            self._allows(decision, dataset, contract),
+            self.secrets,
+            self.stamp,
+        )
+        permit = Permit(decision, view, self._bucket(what, decision))
+        self._permits[what, decision.id] = permit
+        if len(self._permits) > KEPT_VIEWS:
+            self._permits.popitem(last=False)
+        return permit
+
+    def _contract_key(self, what: str) -> bytes:
+        return self.keys.secret("pseudonym").mac(b"contract", what.encode())
+
+    def _attributes(self, dataset: DatasetView, contract: ContractView | None) -> dict[str, str]:
+        added = {"dataset": dataset.slug, "licence": dataset.licence["id"]}
+        if contract is None:
+            return added | {"dataschema": f"{self.issuer}/v1/datasets/{dataset.slug}/schemas/{dataset.current}"}
+        return added | {"contract": contract.id, "dataschema": f"{self.issuer}/v1/contracts/{contract.id}/schema"}
+
+    def _allows(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> Allows | None:
+        if not any(obligation["kind"] == "consent_filter" for obligation in decision.obligations):
+            return None
+        found = purpose(contract.purpose) if contract else None
+        if contract is None or found is None:
+            return lambda _sref, _appended, _now: False
+        return self.consents.view(dataset.slug, frozenset({found.code, *found.broader}), contract.consumer_id)
+
+    def _bucket(self, what: str, decision: Decision) -> Bucket | None:
+        for obligation in decision.obligations:
+            if obligation["kind"] == "rate_limit":
+                fresh = Bucket(int(obligation["events"]), period_ms(obligation["per"]) / 1000)
+                kept = self._buckets.get(what)
+                if kept is None or kept.most != fresh.most:
+                    self._buckets[what] = kept = fresh
+                return kept
+        return None

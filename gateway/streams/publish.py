@@ -1,0 +1,200 @@
+"""Publish: from a provider's request to acknowledged, audited positions, in seven steps."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio.to_thread
+import orjson
+from prometheus_client import Counter
+
+from gateway.access.decision import Decision
+from gateway.access.facts import Question
+from gateway.audit.published import Published
+from gateway.audit.record import Entry, Ranges, Receipt
+from gateway.catalog.directory import DatasetView
+from gateway.errors import ExchangeError, Refused
+from gateway.identity.principal import Principal
+from gateway.streams.events import check, check_size
+from gateway.streams.live import Streams
+from gateway.streams.log import MAX_BATCH_BYTES, LogUnavailable, Position, TopicGone
+from gateway.streams.subjects import replace_subjects
+
+published = Counter("exchange_events_published_total", "Events that the log acknowledged, by dataset.", ["dataset"])
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What the log took, and the receipt of its audit entry; both empty where the call only validated."""
+
+    accepted: int
+    positions: Sequence[Position]
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one append takes: the indexes of its events in the request, and its records."""
+
+    partition: int
+    indexes: list[int]
+    records: list[tuple[bytes | None, bytes]]
+
+
+async def publish(
+    streams: Streams, caller: Principal, dataset: DatasetView, events: list[dict[str, Any]], *, validate_only: bool
+) -> Acknowledged:
+    """Check, prepare, append, record. Nothing is appended unless every event fits.
+
+    Raises `policy_denied`, `event_does_not_fit`, `subject_attribute_personal`, `body_too_large`, `partly_appended`, `log_unavailable`,
+    `audit_unavailable`. After the last two what was sent may stand in the log; `source` and `id` tell a repeated event.
+    """
+    # (1) the caller's organization owns the dataset, and (2) policy lets this client publish
+    decision = await _decide(streams, caller, dataset)
+    # (3) every event fits
+    check(events, dataset)
+    # (4) whoever it is about becomes an sref
+    await replace_subjects(streams, dataset, events)
+    parts = _cut(streams, dataset, events)
+    if validate_only:
+        return Acknowledged(0, (), None)
+    async with streams.gate.publishing():
+        # (5) the log
+        positions = await _append(streams, dataset, parts, len(events))
+        # (6) the audit entry, durable before (7) the answer
+        receipt = await _record(streams, caller, dataset, decision, positions)
+    published.labels(dataset.slug).inc(len(events))
+    return Acknowledged(len(events), positions, receipt)
+
+
+async def _decide(streams: Streams, caller: Principal, dataset: DatasetView) -> Decision:
+    decision = streams.access.kept(Question("publish", caller, dataset, None, None))
+    if decision is None:
+        decision = await anyio.to_thread.run_sync(lambda: streams.access.decide("publish", caller=caller, dataset=dataset))
+    if not decision.allow:
+        raise Refused(decision.id, decision.reasons)
+    return decision
+
+
+def _cut(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -> list[_Part]:
+    """The records of each partition, in the order of the request, in parts that the log takes whole."""
+    for event in events:
+        event.pop("dataschema", None)
+        event["schemaversion"] = dataset.current
+    values = [orjson.dumps(event) for event in events]
+    check_size(values)
+    keys = [key.encode() for key in _keys(streams, dataset, events)]
+    by_partition: dict[int, list[int]] = defaultdict(list)
+    if dataset.partitions == 1:
+        by_partition[0] = list(range(len(events)))
+    else:
+        for index, key in enumerate(keys):
+            by_partition[zlib.crc32(key) % dataset.partitions].append(index)
+    parts: list[_Part] = []
+    for partition, indexes in by_partition.items():
+        part, size = _Part(partition, [], []), 0
+        for index in indexes:
+            length = len(keys[index]) + len(values[index])
+            if size + length > MAX_BATCH_BYTES and part.records:
+                parts.append(part)
+                part, size = _Part(partition, [], []), 0
+            part.indexes.append(index)
+            part.records.append((keys[index], values[index]))
+            size += length
+        parts.append(part)
+    return parts
+
+
+def _keys(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -> Iterator[str]:
+    """The partition key of each event: `partitionkey`, else the value at the dataset's key pointer, else `source`.
+
+    In a dataset about people a key that the publisher made up could name one: it is hashed under the exchange's key.
+    """
+    path = dataset.key_pointer.split("/")[1:] if dataset.key_pointer else None
+    about_people = dataset.subject_pointer is not None or bool(dataset.personal_pointers)
+    for event in events:
+        made_up = event.get("partitionkey")
+        if made_up is not None:
+            yield (
+                streams.keys.secret("subject_index").mac(b"partition key", str(made_up).encode())[:16].hex()
+                if about_people
+                else str(made_up)
+            )
+            continue
+        value: Any = event["data"] if path else event["source"]
+        for name in path or ():
+            value = value.get(name.replace("~1", "/").replace("~0", "~")) if isinstance(value, dict) else None
+        yield str(value) if isinstance(value, (str, int, float)) else event["source"]
+
+
+async def _append(streams: Streams, dataset: DatasetView, parts: list[_Part], count: int) -> list[Position]:
+    """Append the parts: those of one partition in order, partitions at once. Raises `log_unavailable`, `partly_appended`."""
+    by_partition: dict[int, list[_Part]] = defaultdict(list)
+    for part in parts:
+        by_partition[part.partition].append(part)
+    done: list[tuple[_Part, Position]] = []
+    failures: list[BaseException] = []
+
+    async def append_in_order(of_partition: list[_Part]) -> None:
+        for part in of_partition:
+            try:
+                done.append((part, await streams.log.append(dataset.topic, part.partition, part.records)))
+            except (LogUnavailable, TopicGone) as error:
+                failures.append(error)
+                return
+
+    if len(parts) == 1:
+        await append_in_order(parts)
+    else:
+        await asyncio.gather(*map(append_in_order, by_partition.values()))
+    if not failures:
+        return [position for _, position in done]
+    streams.gate.something_may_lack_its_entry()
+    if not done:
+        raise ExchangeError("log_unavailable", headers={"Retry-After": "2"}) from failures[0]
+    stands = {index for part, _ in done for index in part.indexes}
+    raise ExchangeError(
+        "partly_appended",
+        f"{len(stands)} of {count} events are appended.",
+        headers={"Retry-After": "2"},
+        positions=[shown(position) for _, position in done],
+        errors=[{"pointer": f"/{index}", "detail": "was not acknowledged; send it again"} for index in range(count) if index not in stands],
+    ) from failures[0]
+
+
+async def _record(streams: Streams, caller: Principal, dataset: DatasetView, decision: Decision, positions: list[Position]) -> Receipt:
+    """One entry that names the positions. Parts of a partition stand in one span; what others put between is named twice."""
+    grant: dict[int, tuple[int, int]] = {}
+    for position in positions:
+        first, after = grant.get(position.partition, (position.first, 0))
+        grant[position.partition] = (min(first, position.first), max(after, position.first + position.count))
+    entry = Entry(
+        kind="publish",
+        action="publish",
+        actor=caller.client_id,
+        organization=caller.organization_id,
+        dataset=dataset.slug,
+        decision=decision.id,
+        revision=decision.revision,
+        change=streams.changes.applied,
+        ranges=Ranges(grant, {partition: after - 1 for partition, (_, after) in grant.items()}),
+        provider=dataset.owner_id,
+    )
+    named = [
+        Published(dataset.topic_id or "", position.partition, position.first, position.first + position.count) for position in positions
+    ]
+    try:
+        return await streams.audit.release(entry, named)
+    except ExchangeError:
+        streams.gate.something_may_lack_its_entry()
+        raise
+
+
+def shown(position: Position) -> dict[str, int]:
+    """A position as the wire shows it."""
+    return {"partition": position.partition, "first": position.first, "count": position.count}

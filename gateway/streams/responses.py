@@ -1,0 +1,316 @@
+"""The three ways out: a page, a stream of server-sent events, a stream of lines.
+
+Between the last question whether a flush still holds and its write nothing is awaited: a stream waits for the subscriber's
+socket first, then asks, then writes. So what was forbidden by a call that has returned is not written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.database import now
+from gateway.errors import ExchangeError
+from gateway.streams.deliver import Closed, Flush, Part, close, count_delivered, judge_next, pass_over, release, wait_for_more
+from gateway.streams.log import LogUnavailable
+from gateway.streams.reading import Reading
+from gateway.streams.views import chunks
+
+HEARTBEAT_S = 15.0
+PAUSE_S = 0.25
+"""How long a stream waits before it asks again a part of the exchange that was away."""
+PIECE_BYTES = 48 * 1024
+"""The most that is handed to a socket at once."""
+UNSENT_BYTES = 12 * 1024
+"""Above this many unsent bytes a socket is not ready; with one piece more it has less than 64 KiB."""
+PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable"})
+"""Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back."""
+
+
+class Page(Response):
+    """One page of events, `application/cloudevents-batch+json`, waiting up to `wait` seconds for the first event."""
+
+    def __init__(self, reading: Reading, *, limit_bytes: int, wait: float, headers: dict[str, str]) -> None:
+        super().__init__(headers=headers, media_type="application/cloudevents-batch+json")
+        self._reading = reading
+        self._limit = limit_bytes
+        self._deadline = time.monotonic() + wait
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        reading = self._reading
+        flush = await self._flush()
+        while flush.events:
+            await release(reading, flush, flush.whole())
+            if flush.holds():
+                break
+            flush = await judge_next(reading, most_bytes=self._limit)
+        body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
+        pass_over(reading, flush)
+        count_delivered(reading, flush.permit, flush.events, len(body))
+        cursor = reading.cursor()
+        self.headers["Next-Cursor"] = cursor
+        self.headers["Link"] = f'<{reading.streams.issuer}{scope["path"]}?cursor={cursor}>; rel="next"'
+        self.headers["Content-Length"] = str(len(body))
+        if flush.receipt is not None:
+            self.headers["Audit-Entry"] = flush.receipt.header
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _flush(self) -> Flush:
+        """The first flush with events, or an empty one when the wait is over; what is withheld is passed, and the wait goes on."""
+        reading = self._reading
+        while True:
+            flush = await judge_next(reading, most_bytes=self._limit)
+            left = self._deadline - time.monotonic()
+            bucket = flush.permit.bucket
+            if bucket is not None and bucket.available() < 1:
+                if left < bucket.seconds_to_one:
+                    raise ExchangeError("rate_limited", headers={"Retry-After": str(max(1, round(bucket.seconds_to_one)))})
+                await asyncio.sleep(bucket.seconds_to_one)
+            elif flush.events or left <= 0:
+                return flush
+            elif flush.parts:
+                pass_over(reading, flush)
+            else:
+                await wait_for_more(reading, left)
+
+
+class Format(Protocol):
+    """How events, cursors, receipts and the end look in a stream. An event is `before` + JSON, then `between` or `last`."""
+
+    media_type: str
+    opening: bytes
+    before: bytes
+    between: bytes
+
+    def last(self, cursor: str, audit_entry: str, events: int) -> bytes:
+        """What follows the last event of a flush."""
+
+    def heartbeat(self, cursor: str) -> bytes: ...
+
+    def end(self, cursor: str, problem: dict[str, Any] | None) -> bytes: ...
+
+
+class ServerSentEvents:
+    """`text/event-stream` (WHATWG HTML, server-sent events): the `id` is the cursor."""
+
+    media_type = "text/event-stream"
+    opening = b"retry: 2000\n\n"
+    before = b"data: "
+    between = b"\n\n"
+
+    def last(self, cursor: str, audit_entry: str, events: int) -> bytes:
+        receipt = orjson.dumps({"audit_entry": audit_entry, "events": events})
+        return b"\nid: %b\n\nevent: receipt\ndata: %b\n\n" % (cursor.encode(), receipt)
+
+    def heartbeat(self, cursor: str) -> bytes:
+        return b"id: %b\n\n" % cursor.encode()
+
+    def end(self, cursor: str, problem: dict[str, Any] | None) -> bytes:
+        return b"event: end\nid: %b\ndata: %b\n\n" % (cursor.encode(), orjson.dumps(problem or {}))
+
+
+class Lines:
+    """`application/x-ndjson`: an event a line, and a line with the cursor at each flush."""
+
+    media_type = "application/x-ndjson"
+    opening = b""
+    before = b""
+    between = b"\n"
+
+    def last(self, cursor: str, audit_entry: str, events: int) -> bytes:  # noqa: ARG002 - the line before it can be counted
+        return b"\n%b\n" % orjson.dumps({"next_cursor": cursor, "audit_entry": audit_entry})
+
+    def heartbeat(self, cursor: str) -> bytes:
+        return b"%b\n" % orjson.dumps({"next_cursor": cursor})
+
+    def end(self, cursor: str, problem: dict[str, Any] | None) -> bytes:
+        return b"%b\n" % orjson.dumps({"next_cursor": cursor} | ({"end": problem} if problem else {}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone(Exception):
+    """The subscriber has gone."""
+
+
+class Stream(Response):
+    """Events as they come, until the contract, the token, the gateway or an idle time ends it."""
+
+    def __init__(
+        self, reading: Reading, form: Format, place: AbstractContextManager[None], *, idle: float | None, headers: dict[str, str]
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | headers, media_type=form.media_type)
+        del self.headers["content-length"]
+        self._reading = reading
+        self._form = form
+        self._place = place
+        self._idle = idle
+        """Seconds without anything new after which it ends; None: it stays."""
+        self._closed: Closed | None = None
+        """What left under the last grant, until an entry says so."""
+        self._spoke = time.monotonic()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            # What goes wrong up to the first flush is answered as a problem: nothing is sent yet.
+            flush = await self._judge()
+            if flush is not None and flush.receipt is not None:
+                self.headers["Audit-Entry"] = flush.receipt.header
+            socket = _Socket(scope, receive, send)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                await socket.write(self._form.opening)
+                problem = await self._deliver(socket, flush)
+                await socket.write(self._form.end(self._reading.cursor(), problem))
+                await send({"type": "http.response.body", "body": b""})
+            except _Gone:
+                pass
+            finally:
+                socket.close()
+                if self._closed is not None:
+                    await close(self._reading, self._closed)
+
+    async def _deliver(self, socket: _Socket, flush: Flush | None) -> dict[str, Any] | None:
+        """Flush after flush until something ends the stream: the problem that did, or None after an idle time."""
+        while True:
+            try:
+                if flush is not None:
+                    await self._write(socket, flush)
+                elif await self._is_idle(socket):
+                    return None
+                flush = None
+                if self._reading.streams.stopping:
+                    raise ExchangeError("gateway_stopping")
+                flush = await self._judge()
+            except LogUnavailable:
+                await self._sit_out(socket)
+            except ExchangeError as error:
+                if error.code not in PASSING:
+                    return error.problem(self._reading.streams.issuer, self._reading.path)
+                await self._sit_out(socket)
+
+    async def _judge(self) -> Flush | None:
+        """The next flush, released if it has events; None if there is nothing to examine."""
+        flush = await judge_next(self._reading)
+        if not flush.parts:
+            return None
+        if flush.events:
+            await release(self._reading, flush, self._closed)
+            self._closed = None
+        return flush
+
+    async def _write(self, socket: _Socket, flush: Flush) -> None:
+        """(7) Bytes out, chunk by chunk. What a change forbids on the way stays, and the reading stands before it."""
+        if flush.events:
+            self._closed = Closed({})
+        for part in flush.parts:
+            for text, first, last in chunks(part.judged, self._form.before, self._form.between, part.count):
+                await socket.ready()
+                if not flush.holds():
+                    return
+                self._account(flush, part, first, last, len(text))
+                final = part is flush.last_with_events and last == part.count
+                await socket.write_judged(text + (self._last(flush) if final else self._form.between), flush.holds)
+            self._reading.offsets[part.partition] = part.next
+        self._spoke = time.monotonic() if flush.events else self._spoke
+
+    def _account(self, flush: Flush, part: Part, first: int, last: int, size: int) -> None:
+        assert self._closed is not None
+        self._reading.offsets[part.partition] = part.next if last == part.count else part.judged.offsets[last]
+        self._closed.events += last - first
+        self._closed.size += size
+        self._closed.last[part.partition] = part.judged.offsets[last - 1]
+        count_delivered(self._reading, flush.permit, last - first, size)
+
+    def _last(self, flush: Flush) -> bytes:
+        receipt = flush.receipt.header if flush.receipt else ""
+        return self._form.last(self._reading.cursor(), receipt, flush.events)
+
+    async def _is_idle(self, socket: _Socket) -> bool:
+        """Wait for something new, with a heartbeat now and then; True when the stream's idle time is over."""
+        socket.raise_if_gone()
+        await self._beat(socket)
+        quiet = time.monotonic() - self._spoke
+        if self._idle is not None and quiet >= self._idle:
+            return True
+        ends = [HEARTBEAT_S - quiet % HEARTBEAT_S]
+        if self._idle is not None:
+            ends.append(self._idle - quiet)
+        if self._reading.caller is not None:
+            ends.append((self._reading.caller.expires_at - now()).total_seconds())
+        await wait_for_more(self._reading, max(0.02, min(ends)))
+        return False
+
+    async def _sit_out(self, socket: _Socket) -> None:
+        socket.raise_if_gone()
+        await asyncio.sleep(PAUSE_S)
+        await self._beat(socket)
+
+    async def _beat(self, socket: _Socket) -> None:
+        if time.monotonic() - max(self._spoke, socket.wrote) >= HEARTBEAT_S:
+            await socket.write(self._form.heartbeat(self._reading.cursor()))
+
+
+class _Socket:
+    """The subscriber's socket as far as ASGI shows it; `gateway/serve.py` adds the protocol beneath to the scope."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._protocol = scope.get("extensions", {}).get("exchange.protocol", {}).get("protocol")
+        if self._protocol is not None:
+            self._protocol.transport.set_write_buffer_limits(high=UNSENT_BYTES)
+        self._send = send
+        self._gone = False
+        self._listener = asyncio.create_task(self._listen(receive))
+        self.wrote = time.monotonic()
+
+    async def ready(self) -> None:
+        """Wait until the socket takes more. Raises `_Gone`."""
+        self.raise_if_gone()
+        if self._protocol is not None and self._protocol.flow.write_paused:
+            await self._protocol.flow.drain()
+            self.raise_if_gone()
+
+    async def write_judged(self, data: bytes, holds: Callable[[], bool]) -> None:
+        """Write what was just found to hold. Usually nothing is awaited; an event too large for one piece is asked about before each,
+        and the connection is cut in the middle of an event that has become forbidden.
+        """
+        for start in range(0, len(data), PIECE_BYTES):
+            if start:
+                await self.ready()
+                if not holds():
+                    self._cut()
+            await self._send({"type": "http.response.body", "body": data[start : start + PIECE_BYTES], "more_body": True})
+        self.wrote = time.monotonic()
+
+    def _cut(self) -> None:
+        self._gone = True
+        if self._protocol is not None:
+            self._protocol.transport.abort()
+        raise _Gone
+
+    async def write(self, data: bytes) -> None:
+        """Wait for the socket and write what needs no judgement."""
+        if data:
+            await self.ready()
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            self.wrote = time.monotonic()
+
+    def raise_if_gone(self) -> None:
+        if self._gone or (self._protocol is not None and self._protocol.transport.is_closing()):
+            raise _Gone
+
+    def close(self) -> None:
+        self._listener.cancel()
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True

@@ -1,0 +1,58 @@
+"""In published events the person they are about becomes an `sref`, before anything is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio.to_thread
+
+from consent.subjects import lookup_of, srefs_of
+from gateway.catalog.directory import DatasetView
+from gateway.errors import Invalid
+from gateway.streams.live import Streams
+
+KEPT = 500_000
+"""Subjects in memory, by keyed hash: about 100 MB at most."""
+
+
+async def replace_subjects(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -> None:
+    """Put the `sref` in place of each subject's identifier; who is new gets one.
+
+    Raises `event_does_not_fit` for an identifier that is none of the dataset's scheme, `database_unavailable`.
+    """
+    if dataset.subject_pointer is None:
+        return
+    *parents, name = (step.replace("~1", "/").replace("~0", "~") for step in dataset.subject_pointer.split("/")[1:])
+    places: list[tuple[dict[str, Any], bytes]] = []
+    unknown: dict[bytes, str] = {}
+    scheme, key = dataset.subject_scheme or "opaque", streams.keys.secret("subject_index")
+    for index, event in enumerate(events):
+        place: Any = event["data"]
+        for parent in parents:
+            place = place[parent]
+        identifier = place[name]
+        try:
+            lookup = lookup_of(key.value, dataset.owner_id, scheme, identifier)
+        except ValueError as error:
+            pointer = f"/{index}/data{dataset.subject_pointer}"
+            raise Invalid([{"pointer": pointer, "detail": str(error)}], "event_does_not_fit") from error
+        places.append((place, lookup))
+        if lookup not in streams.srefs:
+            unknown[lookup] = identifier
+    if unknown:
+        made = await anyio.to_thread.run_sync(_read_or_mint, streams, dataset, scheme, unknown)
+        if len(streams.srefs) > KEPT:
+            streams.srefs.clear()
+            made |= await anyio.to_thread.run_sync(
+                _read_or_mint, streams, dataset, scheme, {lookup: place[name] for place, lookup in places}
+            )
+        streams.srefs.update(made)
+    for place, lookup in places:
+        place[name] = streams.srefs[lookup]
+
+
+def _read_or_mint(streams: Streams, dataset: DatasetView, scheme: str, identifiers: dict[bytes, str]) -> dict[bytes, str]:
+    key = streams.keys.secret("subject_index")
+    with streams.database.transaction() as session:
+        found = srefs_of(session, key.id, key.value, dataset.owner_id, scheme, identifiers.values())
+    return {lookup: found[identifier] for lookup, identifier in identifiers.items()}

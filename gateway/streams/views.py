@@ -1,0 +1,188 @@
+"""Views: what one contract sees of a block, judged by consent and rendered by its lens, built once for all its subscribers.
+
+A judgement carries the stamp of the last forbidding change that it knows and the instant until which it holds. Whoever is about
+to write asks `holds` first: a judgement that does not hold is made again, and never sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import anyio.to_thread
+from prometheus_client import Counter
+
+from consent.subjects import secrets_of
+from gateway.access.lens import Lens, Shape, Unfit
+from gateway.database import Database
+from gateway.streams.blocks import Block
+
+CHUNK_BYTES = 40 * 1024
+"""Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
+KEPT_SHAPES = 8
+KEPT_JUDGEMENTS = 64
+FOREVER_MS = 1 << 62
+
+unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
+withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
+
+Chunk = tuple[bytes, int, int]
+"""Joined frames: (text, index of the first, index after the last)."""
+Allows = Callable[[str, int, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What may leave of a block: `frames` are whole events, `offsets` where each stands; positions up to `next` are examined."""
+
+    block: Block
+    frames: Sequence[bytes]
+    offsets: Sequence[int]
+    next: int
+    size: int
+    """Bytes of all frames."""
+    stamp: int
+    until_ms: int
+    joined: dict[bytes, list[Chunk]] = field(default_factory=dict)
+
+
+class SubjectSecrets:
+    """The secrets that pseudonyms are made from, by `sref`: loaded once, a block's worth at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.known: dict[str, bytes] = {}
+
+    async def load(self, srefs: Iterable[str]) -> None:
+        """Have the secrets of these subjects in `known`, where they exist. Raises `database_unavailable`."""
+        missing = [sref for sref in srefs if sref not in self.known]
+        if missing:
+            found = await anyio.to_thread.run_sync(self._read, missing)
+            if len(self.known) > 1_000_000:
+                self.known.clear()
+            self.known.update(found)
+
+    def _read(self, srefs: list[str]) -> dict[str, bytes]:
+        with self._database.reading() as session:
+            return secrets_of(session, srefs)
+
+
+class Stamp:
+    """The number of forbidding changes that this process has applied: what was judged before the last one must be judged again."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._lock = threading.Lock()
+
+    def advance(self) -> None:
+        with self._lock:
+            self.value += 1
+
+
+class View:
+    """A lens, and whose events may pass through it."""
+
+    def __init__(self, dataset: str, lens: Lens, allows: Allows | None, secrets: SubjectSecrets, stamp: Stamp) -> None:
+        self._dataset = dataset
+        self.lens = lens
+        self._allows = allows
+        self._secrets = secrets
+        self._stamp = stamp
+        self._judged: OrderedDict[tuple[int, int], Judged] = OrderedDict()
+
+    def holds(self, judged: Judged, now_ms: int) -> bool:
+        """True if nothing that was decided since forbids what was judged."""
+        return judged.stamp == self._stamp.value and now_ms < judged.until_ms
+
+    async def judge(self, block: Block, start: int, now_ms: int) -> Judged:
+        """Judge the block's records from offset `start`. Raises `database_unavailable`."""
+        kept = self._judged.get((id(block), start))
+        if kept is not None and kept.block is block and self.holds(kept, now_ms):
+            return kept
+        shape = self.lens.shape
+        if shape.pseudonymises:
+            await self._secrets.load({record.sref for record in block.records if record.sref is not None})
+        judged = self._judge(block, start, now_ms)
+        self._judged[id(block), start] = judged
+        if len(self._judged) > KEPT_JUDGEMENTS:
+            self._judged.popitem(last=False)
+        return judged
+
+    def _judge(self, block: Block, start: int, now_ms: int) -> Judged:
+        # The stamp is read before consent is: a change that comes between is then judged again, not missed.
+        stamp = self._stamp.value
+        rendered = _shaped(block, self.lens.shape, self._dataset)
+        fill, allows, secrets = self.lens.fill, self._allows, self._secrets.known
+        frames: list[bytes] = []
+        offsets: list[int] = []
+        held_back = bad = 0
+        for index in range(block.index_of(start), len(block.records)):
+            record, parts = block.records[index], rendered[index]
+            if parts is None:
+                continue
+            sref = record.sref
+            if allows is not None and (sref is None or not allows(sref, record.appended_ms, now_ms)):
+                held_back += 1
+                continue
+            try:
+                frames.append(fill(parts, sref, secrets))
+            except Unfit:
+                bad += 1
+                continue
+            offsets.append(record.offset)
+        if held_back:
+            withheld.labels(self._dataset).inc(held_back)
+        if bad:
+            unfit.labels(self._dataset).inc(bad)
+        # Consent can begin or end by time alone; where it is asked for, a judgement is as old as a second at most.
+        until_ms = now_ms + 1000 if allows is not None else FOREVER_MS
+        return Judged(block, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms)
+
+
+def _shaped(block: Block, shape: Shape, dataset: str) -> list[tuple[bytes, bytes | None, int] | None]:
+    """The block's records as this shape renders them, kept with the block for every contract that has the shape."""
+    made = block.shapes.get(shape.key)
+    if made is not None:
+        return made
+    made, bad = [], 0
+    for record in block.records:
+        try:
+            made.append(shape.render(record.event, record.value, record.appended_ms))
+        except Unfit:
+            bad += 1
+            made.append(None)
+    if bad:
+        unfit.labels(dataset).inc(bad)
+    if len(block.shapes) >= KEPT_SHAPES:
+        block.shapes.clear()
+    block.shapes[shape.key] = made
+    return made
+
+
+def chunks(judged: Judged, before: bytes, between: bytes, count: int) -> list[Chunk]:
+    """The first `count` frames joined to chunks. `before` starts a frame, `between` parts two.
+
+    A text ends without `between`, so that its last event can carry a cursor. All frames of a judgement are joined once per format.
+    """
+    if count < len(judged.frames):
+        return _join(judged.frames[:count], before, between)
+    made = judged.joined.get(before)
+    if made is None:
+        made = judged.joined[before] = _join(judged.frames, before, between)
+    return made
+
+
+def _join(frames: Sequence[bytes], before: bytes, between: bytes) -> list[Chunk]:
+    made: list[Chunk] = []
+    first = size = 0
+    joint = between + before
+    for index, frame in enumerate(frames):
+        if size and size + len(frame) > CHUNK_BYTES:
+            made.append((before + joint.join(frames[first:index]), first, index))
+            first, size = index, 0
+        size += len(frame)
+    if frames:
+        made.append((before + joint.join(frames[first:]), first, len(frames)))
+    return made

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.access import revisions
 from gateway.access.bundle import NAME
 from gateway.access.decision import ENTRYPOINT, PolicyUnavailable
+from gateway.access.models import PolicyRevision
 from gateway.app import create_app
 from gateway.audit.models import AuditEntry
 from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat
@@ -124,15 +125,15 @@ def _policy(app: FastAPI) -> Finding:
     try:
         (_ask_opa if app.state.settings.policy_url else _try_embedded)(app, revision)
     except (PolicyUnavailable, httpx2.HTTPError, SettingsRefused) as error:
-        return Finding("policy", False, f"everything is denied: {error or type(error).__name__}")
+        return Finding("policy", False, f"everything is denied: {str(error) or type(error).__name__}")
     return Finding("policy", True, f"{revision.id} answers")
 
 
-def _try_embedded(app: FastAPI, revision: revisions.PolicyRevision) -> None:
+def _try_embedded(app: FastAPI, revision: PolicyRevision) -> None:
     app.state.engine.activate(revision.id, revisions.bundle_of(revision, app.state.keys.signing["policy_bundle"]))
 
 
-def _ask_opa(app: FastAPI, revision: revisions.PolicyRevision) -> None:
+def _ask_opa(app: FastAPI, revision: PolicyRevision) -> None:
     settings: Settings = app.state.settings
     headers = {"Authorization": f"Bearer {settings.policy_token.get_secret_value()}"}
     url = f"{settings.policy_url}/v1/data/{ENTRYPOINT}?provenance=true"

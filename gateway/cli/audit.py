@@ -31,4 +31,5 @@ def list_(
     search = {"kind": kind, "actor": actor, "organization": organization, "dataset": dataset}
     search |= {"contract": contract, "purpose": purpose, "since": since, "until": until}
     with connected() as client:
-        show_list(everything(client, "/v1/audit/entries", limit=500, **search), COLUMNS, as_json=as_json)
+        items = everything(client, "/v1/audit/entries", limit=500, **search)
+    show_list(items if as_json else [item["entry"] | item for item in items], COLUMNS, as_json=as_json)

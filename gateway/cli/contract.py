@@ -14,7 +14,7 @@ from gateway.cli.connection import AsJson, connected, everything, fail, show, sh
 
 noun = typer.Typer(name="contract", help="Contracts: propose, sign, end, and receive events under one.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="The contract, con_...")]
-Note = Annotated[str | None, typer.Option(help="A sentence for the other side.")]
+Reason = Annotated[str | None, typer.Option(help="Why, for both sides to read.")]
 
 
 @noun.command("list")
@@ -83,30 +83,30 @@ def sign(contract: Id, as_json: AsJson = False) -> None:
 
 
 @noun.command()
-def suspend(contract: Id, note: Note = None, as_json: AsJson = False) -> None:
+def suspend(contract: Id, reason: Reason = None, as_json: AsJson = False) -> None:
     """Suspend a contract: its streams end.
 
-    Example: exchange contract suspend con_01j... --note "Quarterly review."
+    Example: exchange contract suspend con_01j... --reason "Quarterly review."
     """
-    _move(contract, "suspend", note, as_json=as_json)
+    _move(contract, "suspend", reason, as_json=as_json)
 
 
 @noun.command()
-def resume(contract: Id, note: Note = None, as_json: AsJson = False) -> None:
+def resume(contract: Id, reason: Reason = None, as_json: AsJson = False) -> None:
     """Let a suspended contract go on.
 
     Example: exchange contract resume con_01j...
     """
-    _move(contract, "resume", note, as_json=as_json)
+    _move(contract, "resume", reason, as_json=as_json)
 
 
 @noun.command()
-def end(contract: Id, note: Note = None, as_json: AsJson = False) -> None:
+def end(contract: Id, reason: Reason = None, as_json: AsJson = False) -> None:
     """End a contract, for good.
 
-    Example: exchange contract end con_01j... --note "The project is over."
+    Example: exchange contract end con_01j... --reason "The project is over."
     """
-    _move(contract, "end", note, as_json=as_json)
+    _move(contract, "end", reason, as_json=as_json)
 
 
 @noun.command()
@@ -132,6 +132,6 @@ def read(
                 fail(f"{message.data.get('code')}: {message.data.get('detail')}")
 
 
-def _move(contract: str, verb: str, note: str | None, *, as_json: bool) -> None:
+def _move(contract: str, verb: str, reason: str | None, *, as_json: bool) -> None:
     with connected() as client:
-        show(client.post(f"/v1/contracts/{contract}/{verb}", {"note": note} if note else {}), as_json=as_json)
+        show(client.post(f"/v1/contracts/{contract}/{verb}", {"reason": reason} if reason else {}), as_json=as_json)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,15 +55,20 @@ def setup(
 
     Example: exchange setup --organization "City of Mississauga" --issuer https://exchange.example
     """
+    if not organization and policies is None:
+        raise typer.BadParameter("Name the organization that operates the exchange, by --organization.")
     with own_settings(**({"issuer": issuer} if issuer else {})) as settings:
-        from gateway.setup import set_up
+        from gateway.setup import activate_policies, set_up
 
-        made = set_up(settings, organization, settings.issuer, policies)
-        members = {"organization_id": made.organization_id, "client_id": made.client_id, "client_secret": made.client_secret}
-        if as_json:
-            print(json.dumps(members))
+        if not organization and policies is not None:
+            revision = activate_policies(settings, policies)
+            print(json.dumps({"revision": revision}) if as_json else f"{revision} is active.")
             return
-        print(f"The exchange of {organization} is set up ({settings.issuer}).\n")
+        made = set_up(settings, organization, policies)
+        if as_json:
+            print(json.dumps(asdict(made)))
+            return
+        print(f"The exchange of {organization} is set up ({settings.issuer}); policy revision {made.revision} is active.\n")
         print(f"  EXCHANGE_CLIENT_ID={made.client_id}\n  EXCHANGE_CLIENT_SECRET={made.client_secret}\n")
         print("That is the operator's client; its secret is shown this once.")
         print(f"The keys are in {settings.resolved_key_file}: back them up apart from the database.")
@@ -85,9 +91,9 @@ def migrate() -> None:
     Example: exchange migrate
     """
     with own_settings() as settings:
-        from gateway.migrations import migrate as bring_up
+        from gateway.migrations import upgrade
 
-        bring_up(settings.resolved_database_url)
+        upgrade(settings.resolved_database_url)
         print("The database is at this version's tables.")
 
 

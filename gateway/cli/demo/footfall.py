@@ -143,7 +143,7 @@ def the_contract_is_suspended(cast: Cast, known: Footfall, listener: Listener) -
     screen = cast.screen
     screen.act("The provider suspends the contract")
     with screen.line("suspended"):
-        cast.provider.post(f"/v1/contracts/{known.contract}/suspend", {"reason": "by_provider", "note": "Quarterly review."})
+        cast.provider.post(f"/v1/contracts/{known.contract}/suspend", {"reason": "Quarterly review"})
     listener.wait(lambda stream: stream.end, PATIENCE_SECONDS)
     end: dict[str, Any] = listener.end or {}
     screen.note(f"event: end   {json.dumps({name: end.get(name) for name in ('code', 'detail')})}")

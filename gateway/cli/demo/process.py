@@ -73,7 +73,8 @@ class Exchange:
         self.operator = Operator("", "", "")
 
     def __enter__(self) -> Self:
-        self.operator = Operator(**self._set_up())
+        made = self._set_up()
+        self.operator = Operator(made["organization_id"], made["client_id"], made["client_secret"])
         with (self.folder / "server.log").open("wb") as log:
             self._process = subprocess.Popen(self._command("serve"), env=self._environment, stdout=log, stderr=log, start_new_session=True)
         try:

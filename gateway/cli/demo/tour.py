@@ -47,7 +47,7 @@ LINES = (
     ),
     (
         "the provider lets the contract go on",
-        curl("/v1/contracts/$FOOTFALL/resume", bearer="PROVIDER", body={"reason": "by_provider", "note": "Reviewed."}),
+        curl("/v1/contracts/$FOOTFALL/resume", bearer="PROVIDER", body={"reason": "Reviewed"}),
     ),
     (
         "and the start-up reads on, as a stream, for three seconds",

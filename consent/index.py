@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Protocol
 
-from sqlalchemy import Select, Text, cast, select
+from sqlalchemy import Row, Select, Text, cast, select
 from sqlalchemy.orm import Session
 
 from consent.models import ConsentRecord
@@ -67,9 +67,9 @@ class ConsentIndex:
 
     def load(self, session: Session) -> None:
         """Read every record in force."""
-        for dataset, sref, *terms in session.execute(_in_force().execution_options(yield_per=10_000)):
-            subjects, subject = self._subjects(dataset), as_text(sref)
-            subjects[subject] = self._held(*terms, subjects.get(subject))
+        for row in session.execute(_in_force().execution_options(yield_per=10_000)):
+            subjects, sref = self._subjects(row.dataset), as_text(row.sref)
+            subjects[sref] = self._held(row, subjects.get(sref))
 
     def on_changes(self, session: Session, changes: Sequence[Named]) -> None:
         """Apply what concerns consent."""
@@ -83,9 +83,9 @@ class ConsentIndex:
         remaining = iter({(dataset, sref) for dataset, sref, _ in (name.split(" ") for name in names)})
         while group := list(islice(remaining, AT_ONCE)):
             fresh: dict[tuple[str, str], Held] = {}
-            for dataset, sref, *terms in session.execute(_in_force().where(ConsentRecord.sref.in_({as_bytes(sref) for _, sref in group}))):
-                key = (dataset, as_text(sref))
-                fresh[key] = self._held(*terms, fresh.get(key))
+            for row in session.execute(_in_force().where(ConsentRecord.sref.in_({as_bytes(sref) for _, sref in group}))):
+                key = (row.dataset, as_text(row.sref))
+                fresh[key] = self._held(row, fresh.get(key))
             for key in group:
                 self._put(*key, fresh.get(key))
 
@@ -124,15 +124,8 @@ class ConsentIndex:
         else:
             self._subjects(dataset)[sref] = held
 
-    def _held(
-        self,
-        purposes: str,
-        recipients: str,
-        given_at: datetime,
-        valid_from: datetime,
-        valid_until: datetime | None,
-        others: Held | None,
-    ) -> Held:
+    def _held(self, row: Row[str, bytes, str, str, datetime, datetime, datetime | None], others: Held | None) -> Held:
+        _, _, purposes, recipients, given_at, valid_from, valid_until = row
         scope = self._scopes.get((purposes, recipients))
         if scope is None:
             scope = self._scopes[purposes, recipients] = Scope(json.loads(purposes), json.loads(recipients))

@@ -19,8 +19,6 @@ from gateway.streams.kafka_connection import DEADLINE_S
 from gateway.streams.log import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone
 from gateway.streams.record_batch import encode
 
-_BACKOFF_S = 0.1
-
 Keyed = Sequence[tuple[bytes | None, bytes]]
 
 
@@ -91,9 +89,10 @@ class Brokers(Protocol):
 class Appender:
     """Lanes, and the requests that carry their batches. Lives on one event loop."""
 
-    def __init__(self, brokers: Brokers, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, brokers: Brokers, *, deadline_s: float = DEADLINE_S, backoff_s: float = 0.1) -> None:
         self._brokers = brokers
         self._deadline_s = deadline_s
+        self._backoff_s = backoff_s
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._ready: list[Lane] = []
         self._flush_scheduled = False
@@ -232,7 +231,7 @@ class Appender:
     async def _again(self, batch: Batch, reason: str) -> None:
         """Look up the leader again after a pause, and send the same bytes."""
         asked = time.monotonic()
-        await asyncio.sleep(_BACKOFF_S * min(batch.attempts, 5))
+        await asyncio.sleep(self._backoff_s * min(batch.attempts, 5))
         lane = batch.lane
         if time.monotonic() >= batch.deadline:
             self._give_up(batch, LogUnavailable(reason))

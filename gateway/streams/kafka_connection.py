@@ -41,15 +41,19 @@ class Retriable(Exception):
 
 
 async def trying(attempt: Callable[[float], Awaitable[T]]) -> T:
-    """Repeat `attempt(monotonic time of the last failure)` until it works, for ten seconds, then raise `LogUnavailable`."""
+    """Repeat `attempt(monotonic time of the last failure, or 0)` until it works, then raise `LogUnavailable`.
+
+    What follows a failure ends ten seconds after the start, done or not.
+    """
     deadline, failed, pause = time.monotonic() + DEADLINE_S, 0.0, 0.02
     while True:
         try:
-            return await attempt(failed)
-        except (ConnectionGone, Retriable) as error:
+            async with asyncio.timeout(max(0.1, deadline - failed) if failed else None):
+                return await attempt(failed)
+        except (ConnectionGone, Retriable, TimeoutError) as error:
             failed = time.monotonic()
             if failed + pause > deadline:
-                raise LogUnavailable(str(error)) from error
+                raise LogUnavailable(str(error) or "no answer in time") from error
         await asyncio.sleep(pause)
         pause = min(pause * 2, 0.5)
 

@@ -163,12 +163,12 @@ class _Cluster:
         request = ProduceRequest(
             transactional_id=None,
             acks=-1,
-            timeout_ms=int(timeout_s * 1000),
+            timeout_ms=int(timeout_s * 800),  # the broker's patience ends before ours
             topic_data=[data(topic_id=UUID(topic_id), partition_data=partitions) for topic_id, partitions in topics.items()],
             version=13,
         )
         try:
-            answer = await self.call(self.address(node), "produce", request, ProduceResponse, timeout_s + 1)
+            answer = await self.call(self.address(node), "produce", request, ProduceResponse, timeout_s)
         except (NotConnected, Retriable) as error:
             return [(Outcome.NOT_APPENDED, -1, str(error))] * len(batches)
         except ConnectionGone as error:
@@ -317,8 +317,10 @@ class KafkaLog:
 
         async def attempt(failed: float) -> tuple[Fetched, int]:
             known = await self._cluster.known(topic, topic_id, failed)
+            address = self._cluster.address(_leader(known, partition))
             request = _fetch_request(UUID(known.topic.id), partition, offset, max_bytes)
-            return _fetched(await self._cluster.fetch(self._cluster.address(_leader(known, partition)), request, deadline), offset)
+            until = min(deadline, failed + 1) if failed else deadline  # after a failure a short wait tells whether the broker is back
+            return _fetched(await self._cluster.fetch(address, request, until), offset)
 
         while True:
             try:

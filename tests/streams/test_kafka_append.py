@@ -90,8 +90,8 @@ def append(appender: Appender, partition: int, values: list[bytes]) -> asyncio.T
 @pytest.mark.parametrize("seed", range(10))
 def test_whatever_fails_the_acknowledged_stand_once_where_they_were_said_to(seed: int) -> None:
     async def test() -> None:
-        broker = FlakyBroker(seed, flaky=0.15)
-        appender = Appender(broker, deadline_s=0.5)
+        broker = FlakyBroker(seed, flaky=0.25)
+        appender = Appender(broker, deadline_s=2, backoff_s=0.002)
         chance = random.Random(seed)
         values = [[f"{number}/{place}".encode() for place in range(chance.randint(1, 5))] for number in range(400)]
         tasks = []

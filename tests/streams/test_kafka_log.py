@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sized
@@ -152,6 +153,38 @@ def test_without_a_broker_calls_fail_within_their_bound_and_work_again_by_themse
             await fresh.stop()
 
     asyncio.run(asyncio.wait_for(test(), 90))
+
+
+def test_a_broker_that_is_silent_is_unavailable_within_the_bound_and_nothing_is_appended_twice(kafka: Kafka) -> None:
+    async def test() -> None:
+        async with topic_of(kafka) as (log, topic):
+            await log.append(topic.name, 0, [(None, b"before")])
+            await asyncio.sleep(1)
+            process = kafka._process._running
+            assert process is not None
+            process.send_signal(signal.SIGSTOP)
+            try:
+                started = time.monotonic()
+                with pytest.raises(LogUnavailable):
+                    await log.ping()
+                assert time.monotonic() - started < 1.5
+                results = await asyncio.gather(
+                    log.append(topic.name, 0, [(None, b"meanwhile")]),
+                    log.fetch(topic.name, 0, 0, max_bytes=1000, wait_ms=0),
+                    log.topic(topic.name),
+                    return_exceptions=True,
+                )
+                assert [type(result) for result in results] == [LogUnavailable] * 3
+                assert time.monotonic() - started < 13
+            finally:
+                process.send_signal(signal.SIGCONT)
+            await log.append(topic.name, 0, [(None, b"after")])
+            found = await values(log, topic.name)
+            assert found[0] == b"before"
+            assert found.count(b"meanwhile") <= 1  # it may come in late: its caller was told that nobody knows
+            assert found.count(b"after") == 1
+
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def test_records_that_the_broker_deleted_are_out_of_range(kafka: Kafka) -> None:

@@ -20,17 +20,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def own_settings(**given: Any) -> Iterator[Settings]:
-    """The settings of `EXCHANGE_...`. Without the server's packages, or with settings that are refused: exit code 1 and what to do."""
+def servers_packages() -> Iterator[None]:
+    """Around imports that the bare installation cannot make: exit code 1, and what to install."""
     try:
-        from gateway.changes import AnotherGatewayIsLive
-        from gateway.errors import ExchangeError, SettingsRefused
-        from gateway.settings import Settings
+        yield
     except ModuleNotFoundError as missing:
         fail(
             f"This command needs the server's packages ({missing.name} is missing).", "Install them: pip install 'civic-exchange[server]'."
         )
-        raise  # not reached: fail ends the process
+
+
+@contextmanager
+def own_settings(**given: Any) -> Iterator[Settings]:
+    """The settings of `EXCHANGE_...`; those that are refused are exit code 1, with what to do."""
+    with servers_packages():
+        from gateway.changes import AnotherGatewayIsLive
+        from gateway.errors import ExchangeError, SettingsRefused
+        from gateway.settings import Settings
     try:
         yield Settings(**given)
     except (SettingsRefused, ValueError) as refused:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.server import servers_packages
+
 
 def demo(
     leave: Annotated[bool, typer.Option("--exit", help="End after the story instead of staying up.")] = False,
@@ -23,7 +25,10 @@ def demo(
     from connectors.client import ProblemError
     from gateway.cli.demo.process import DemoFailed, Exchange, empty_folder
     from gateway.cli.demo.screen import ClaimFailed, Screen
-    from gateway.cli.demo.story import tell
+
+    with servers_packages():
+        import gateway.serve  # noqa: F401 - the exchange that it will start
+        from gateway.cli.demo.story import tell
 
     screen, began = Screen(), time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a stop from outside ends the exchange too

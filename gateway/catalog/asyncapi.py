@@ -33,7 +33,9 @@ def contract_document(issuer: str, dataset: DatasetView, contract_id: str, recei
     return _document(issuer, dataset, f"/v1/contracts/{contract_id}/events", received, ("read",))
 
 
-def _document(issuer: str, dataset: DatasetView, address: str, schema: Mapping[str, Any], directions: tuple[Direction, ...]) -> dict[str, Any]:
+def _document(
+    issuer: str, dataset: DatasetView, address: str, schema: Mapping[str, Any], directions: tuple[Direction, ...]
+) -> dict[str, Any]:
     return {
         "asyncapi": "3.0.0",
         "info": {

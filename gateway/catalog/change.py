@@ -70,7 +70,9 @@ def _parsed(document: dict[str, Any]) -> ChangedDataset:
     try:
         return ChangedDataset.model_validate(document)
     except ValidationError as error:
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_context=False)]) from error
+        raise RequestValidationError(
+            [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_context=False)]
+        ) from error
 
 
 def _check_authority(row: Dataset, becomes: ChangedDataset, caller: Principal) -> None:

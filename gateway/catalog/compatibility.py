@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from jsonschema_rs import ValidationError, canonicalize, dereference
+from jsonschema_rs import CanonicalSchema, ValidationError, canonicalize, dereference
 from jsonschema_rs.canonical import CanonicalizationError, Containment
 
 from gateway.catalog.schemas import MAX_ERRORS, PATTERNS, Pointer, pointer_of
@@ -67,10 +67,10 @@ def _properties(schema: Schema) -> Mapping[str, Any]:
 
 def _covers(wider: Any, narrower: Any) -> bool:
     try:
-        return _canonical(wider).covers(_canonical(narrower)) == Containment.YES
+        return _canonical(wider).covers(_canonical(narrower)) is Containment.YES
     except (CanonicalizationError, ValidationError):
         return False
 
 
-def _canonical(schema: Any) -> Any:
+def _canonical(schema: Any) -> CanonicalSchema:
     return canonicalize(schema, validate_formats=True, pattern_options=PATTERNS, offline=True)

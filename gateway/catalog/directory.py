@@ -16,7 +16,15 @@ from gateway.catalog.schemas import compile_validator, describe
 from gateway.changes import Change
 
 CHANGES = frozenset(
-    {"dataset_created", "dataset_changed", "schema_published", "licence_revoked", "classification_raised", "classification_lowered", "offer_created"},
+    {
+        "dataset_created",
+        "dataset_changed",
+        "schema_published",
+        "licence_revoked",
+        "classification_raised",
+        "classification_lowered",
+        "offer_created",
+    },
 )
 """The kinds of change that are about a dataset; their object is its slug."""
 
@@ -35,7 +43,7 @@ class OfferView:
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """A dataset at one change. `schemas` holds its schema versions by number; `validator` checks the `data` of an event by the current one."""
+    """A dataset at one change. `schemas` holds its schema versions by number; `validator` checks an event's `data` by the current one."""
 
     slug: str
     owner_id: str

@@ -9,7 +9,9 @@ from gateway.catalog.schemas import Pointer, property_at
 from gateway.errors import Invalid
 
 
-def check_pointers(schema: Mapping[str, Any], *, key: Pointer | None, subject: Pointer | None, personal: Sequence[Pointer], at: str = "") -> None:
+def check_pointers(
+    schema: Mapping[str, Any], *, key: Pointer | None, subject: Pointer | None, personal: Sequence[Pointer], at: str = ""
+) -> None:
     """Raise `Invalid` unless each pointer names a property, the subject is a text in every event, and no key would tell of a person.
 
     A record's key stands in the log as it is: only a subject is replaced there, by its `sref`. With `at`, the schema is what
@@ -26,7 +28,11 @@ def check_pointers(schema: Mapping[str, Any], *, key: Pointer | None, subject: P
 def _faults(
     schema: Mapping[str, Any], key: Pointer | None, subject: Pointer | None, personal: Sequence[Pointer]
 ) -> Iterator[tuple[Pointer, Pointer, str]]:
-    places = [("/key_pointer", key), ("/subject_pointer", subject), *((f"/personal_pointers/{n}", pointer) for n, pointer in enumerate(personal))]
+    places = [
+        ("/key_pointer", key),
+        ("/subject_pointer", subject),
+        *((f"/personal_pointers/{n}", pointer) for n, pointer in enumerate(personal)),
+    ]
     for place, pointer in places:
         if pointer is not None and property_at(schema, pointer) is None:
             yield place, pointer, "names no property of the schema"

@@ -26,7 +26,9 @@ MakeTopic = Callable[[str, int, int | None], str]
 """Makes the topic (name, partitions, retention in ms or None for good) and returns its id. Blocks. Raises `log_unavailable`."""
 
 
-def register_dataset(session: Session, document: NewDataset, owner_id: str, caller: Principal, catalog: Directory, make_topic: MakeTopic) -> Dataset:
+def register_dataset(
+    session: Session, document: NewDataset, owner_id: str, caller: Principal, catalog: Directory, make_topic: MakeTopic
+) -> Dataset:
     """The new dataset with its first schema version. The log is asked before the transaction begins, so that no lock waits for it.
 
     Raises `already_exists`, `Invalid`, `log_unavailable`.
@@ -73,7 +75,9 @@ def register_offer(session: Session, dataset: DatasetView, document: NewOffer, c
     """The new offer. Raises `illegal_state` where contracts must be signed one by one."""
     row = locked(session, dataset.slug)
     if row.classification in {"personal", "sensitive"}:
-        raise ExchangeError("illegal_state", "Offers exist for open and internal datasets only: each contract over this one is signed by both sides.")
+        raise ExchangeError(
+            "illegal_state", "Offers exist for open and internal datasets only: each contract over this one is signed by both sides."
+        )
     offer = Offer(
         id=new_id("off"),
         dataset_slug=row.slug,

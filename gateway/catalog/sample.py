@@ -23,7 +23,7 @@ MOST_ITEMS = 3
 SPAN = 10_000
 """How far a number without an upper bound may be from its lower one."""
 FIRST = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
-_WORDS = "alder birch cedar elm harbour lake maple oak pier quay river spruce stone willow".split()
+_WORDS = ["alder", "birch", "cedar", "elm", "harbour", "lake", "maple", "oak", "pier", "quay", "river", "spruce", "stone", "willow"]
 # A quantifier without an end, outside an escape or a character class: written short, so that the text stays readable.
 _ENDLESS = re.compile(r"(\\.|\[(?:\\.|[^\]])*\])|([*+])|\{([0-9]+),\}", re.DOTALL)
 
@@ -104,9 +104,11 @@ class _Draw:
 
     def _object(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         properties, required = schema.get("properties", {}), set(schema.get("required", ()))
-        names = [name for name in properties if name in required or self._chance.random() < 0.8]  # noqa: PLR2004 - most of what may be there
+        names = [name for name in properties if name in required or self._chance.random() < 0.8]
         missing = sorted(required - set(properties))
-        return {name: self.value(properties[name]) for name in names} | {name: self.value(schema.get("additionalProperties")) for name in missing}
+        return {name: self.value(properties[name]) for name in names} | {
+            name: self.value(schema.get("additionalProperties")) for name in missing
+        }
 
     def _array(self, schema: Mapping[str, Any]) -> list[Any]:
         first = schema.get("prefixItems", [])
@@ -140,7 +142,9 @@ class _Draw:
     def _number(self, schema: Mapping[str, Any]) -> float:
         low, high = self._bounds(schema, 1e-6)
         if "multipleOf" in schema:
-            return float(self._chance.randint(int(low // schema["multipleOf"]) + 1, int(high // schema["multipleOf"])) * schema["multipleOf"])
+            return float(
+                self._chance.randint(int(low // schema["multipleOf"]) + 1, int(high // schema["multipleOf"])) * schema["multipleOf"]
+            )
         return round(self._chance.uniform(low, high), 6)
 
     def _bounds(self, schema: Mapping[str, Any], beside: float) -> tuple[float, float]:
@@ -151,7 +155,7 @@ class _Draw:
         return low, low + SPAN if high is None else high
 
     def _boolean(self, _schema: Mapping[str, Any]) -> bool:
-        return self._chance.random() < 0.5  # noqa: PLR2004 - heads or tails
+        return self._chance.random() < 0.5
 
     def _null(self, _schema: Mapping[str, Any]) -> None:
         return None

@@ -68,7 +68,10 @@ def compile_validator(document: Mapping[str, Any]) -> Draft202012Validator:
 
 def describe(validator: Draft202012Validator, instance: Any) -> list[dict[str, str]]:
     """What is wrong with this instance, as {pointer, detail}, the first twenty; values never stand in it. Empty: it fits."""
-    return [{"pointer": pointer_of(error.instance_path), "detail": error.message} for error in islice(validator.iter_errors(instance), MAX_ERRORS)]
+    return [
+        {"pointer": pointer_of(error.instance_path), "detail": error.message}
+        for error in islice(validator.iter_errors(instance), MAX_ERRORS)
+    ]
 
 
 def pointer_of(path: Iterable[str | int]) -> Pointer:
@@ -202,7 +205,10 @@ def _costs(subschemas: Subschemas) -> Iterator[tuple[Pointer, str]]:
             open_.add(pointer)
             waiting.extend(missing)
     if size[""] > MAX_EXPANDED or depth[""] > 2 * MAX_NESTING:
-        yield "", f"expands through its references to {size['']} subschemas, {depth['']} deep; {MAX_EXPANDED} and {2 * MAX_NESTING} are the most"
+        yield (
+            "",
+            f"expands through its references to {size['']} subschemas, {depth['']} deep; {MAX_EXPANDED} and {2 * MAX_NESTING} are the most",
+        )
 
 
 def _reached(subschemas: Subschemas, pointer: Pointer) -> Iterator[Pointer]:

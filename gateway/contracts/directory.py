@@ -54,6 +54,17 @@ class Directory:
         """Every contract over this dataset, in whatever state."""
         return tuple(self._contracts[contract_id] for contract_id in tuple(self._of_dataset.get(slug, ())))
 
+    def parties(self, contract_id: str) -> tuple[str, str] | None:
+        """Provider and consumer of this contract."""
+        contract = self.get(contract_id)
+        return (contract.provider_id, contract.consumer_id) if contract else None
+
+    def due(self, at: datetime) -> tuple[str, ...]:
+        """The contracts whose time is over and that have not ended yet."""
+        return tuple(
+            contract.id for contract in tuple(self._contracts.values()) if contract.state != "ended" and contract.valid_until <= at
+        )
+
     def when_not_in_force(self, tell: Callable[[ContractView], object]) -> None:
         """Call `tell(contract)` at once when one is suspended or has ended: in the thread that applies changes, so it must not block."""
         self._not_in_force.append(tell)

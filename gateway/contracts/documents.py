@@ -75,7 +75,7 @@ class Signing(Document):
     text_digest: Digest
     signature: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
         None,
-        description="Detached JWS (RFC 7515 appendix F) over the UTF-8 bytes of `text_digest`, by a key of the client's JWKS; `kid` in its header.",
+        description="Detached JWS (RFC 7515 appendix F) over the bytes of `text_digest`; its `kid` is in the client's JWKS.",
     )
 
 

@@ -1,9 +1,8 @@
-"""Move: sign, suspend, resume and end a contract. `states.py` says who may; one of two at the same moment wins, the other is told `stale`."""
+"""Move: sign, suspend, resume and end a contract. `states.py` says who may. Of two at the same moment one wins; the other is told so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -21,8 +20,6 @@ from gateway.identity.directory import ClientView
 from gateway.identity.principal import Principal
 
 ENDED_BY: dict[Side, EndedReason] = {"provider": "by_provider", "consumer": "by_consumer", "officer": "by_officer"}
-AT_ONCE = 200
-"""Contracts that one transaction ends because their time is over."""
 
 
 def sign(session: Session, contract: Contract, document: Signing, dataset: DatasetView, caller: Principal, client: ClientView) -> None:
@@ -68,7 +65,7 @@ def resume(session: Session, contract: Contract, act: Act, caller: Principal) ->
 def end(session: Session, contract: Contract, act: Act, caller: Principal) -> None:
     """For good; a proposal is withdrawn or declined by the same act. Raises `illegal_state`, `role_missing`."""
     side = _move(contract, "end", act, caller)
-    _end(session, contract, ENDED_BY[side], caller)
+    end_as(session, contract, ENDED_BY[side], caller)
 
 
 def held_open(session: Session, slug: str) -> Sequence[Contract]:
@@ -82,16 +79,7 @@ def held_open(session: Session, slug: str) -> Sequence[Contract]:
 def end_for_revoked_licence(session: Session, contracts: Iterable[Contract], caller: Principal) -> None:
     """End these contracts of a dataset whose licence was revoked. The dataset is held, so that none is proposed meanwhile."""
     for contract in contracts:
-        _end(session, contract, "licence_revoked", caller)
-
-
-def expire_due(session: Session, at: datetime) -> int:
-    """End the contracts whose time is over, two hundred at most; how many there were. Until then the decision on each says no by itself."""
-    due = select(Contract).where(Contract.state != "ended", Contract.valid_until <= at).limit(AT_ONCE).with_for_update(skip_locked=True)
-    contracts = session.scalars(due).all()
-    for contract in contracts:
-        _end(session, contract, "expired", None)
-    return len(contracts)
+        end_as(session, contract, "licence_revoked", caller)
 
 
 def _move(contract: Contract, verb: Verb, act: Act, caller: Principal) -> Side:
@@ -100,7 +88,8 @@ def _move(contract: Contract, verb: Verb, act: Act, caller: Principal) -> Side:
     return side
 
 
-def _end(session: Session, contract: Contract, reason: EndedReason, caller: Principal | None) -> None:
+def end_as(session: Session, contract: Contract, reason: EndedReason, caller: Principal | None) -> None:
+    """End it for this reason; without a caller, time did it."""
     contract.state, contract.ended_reason, contract.suspended_by = "ended", reason, None
     note_act(session, contract, "ended", caller, {"reason": reason})
 

@@ -152,7 +152,9 @@ def _faults_of_end(begins: datetime, ends: datetime) -> list[dict[str, str]]:
     return []
 
 
-def _beyond(offer: OfferView, document: NewContract, purpose: Purpose, begins: datetime, ends: datetime, consumer: str) -> list[dict[str, str]]:
+def _beyond(
+    offer: OfferView, document: NewContract, purpose: Purpose, begins: datetime, ends: datetime, consumer: str
+) -> list[dict[str, str]]:
     errors = []
     if offer.purpose not in purpose.with_broader:
         errors.append({"pointer": "/purpose", "detail": f"is not what the offer is for: {offer.purpose}, or narrower"})

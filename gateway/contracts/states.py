@@ -9,7 +9,7 @@ A side is what the caller is to this contract: `provider`, `consumer`, or `offic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from gateway.contracts.models import Contract
 from gateway.errors import ExchangeError
@@ -47,13 +47,12 @@ def sides_of(caller: Principal, contract: Contract) -> tuple[Side, ...]:
 
 def movers(contract: Contract, verb: Verb, *, both_sign: bool) -> tuple[Side, ...]:
     """The sides that may make this move now."""
-    state: State = contract.state  # type: ignore[assignment] - the column holds nothing else
-    sides = MOVES[state].get(verb, ())
+    sides = MOVES[cast("State", contract.state)].get(verb, ())
     if verb == "sign":
         signed = {signature.side for signature in contract.signatures}
         sides = tuple(side for side in sides if side not in signed and (both_sign or side == "provider"))
-    if contract.suspended_by == "officer":
-        sides = {"resume": ("officer",), "suspend": ()}.get(verb, sides)  # type: ignore[assignment] - sides as above
+    if contract.suspended_by == "officer" and verb != "end":
+        sides = ("officer",) if verb == "resume" else ()
     return sides
 
 
@@ -70,7 +69,7 @@ def acting_side(contract: Contract, verb: Verb, sides: Sequence[Side], *, both_s
             return side
     if verb == "resume" and able == ("officer",):
         raise ExchangeError("needs_officer", "The privacy officer has suspended this contract and alone may resume it.")
-    legal = [move for move in ("sign", "suspend", "resume", "end") if set(sides) & set(movers(contract, move, both_sign=both_sign))]
+    legal = [move for move in get_args(Verb) if set(sides) & set(movers(contract, move, both_sign=both_sign))]
     whose = f"; to {verb} is the {' or the '.join(able)}'s" if able else ""
     raise ExchangeError(
         "illegal_state",

@@ -31,7 +31,10 @@ _HISTORY: Mapping[str, Mapping[Language, str]] = {
 _PHRASES: Mapping[str, Mapping[Language, str]] = {
     "keep": {"en": "{pointer} as it is", "fr": "{pointer} tel quel"},
     "drop": {"en": "{pointer} is left out", "fr": "{pointer} est omis"},
-    "mask": {"en": "{pointer} with only its last {keep_last} characters", "fr": "{pointer} avec ses {keep_last} derniers caractères seulement"},
+    "mask": {
+        "en": "{pointer} with only its last {keep_last} characters",
+        "fr": "{pointer} avec ses {keep_last} derniers caractères seulement",
+    },
     "pseudonymise": {"en": "{pointer} as a pseudonym of this contract's own", "fr": "{pointer} sous un pseudonyme propre à ce contrat"},
     "generalise": {"en": "{pointer} rounded down to a multiple of {step}", "fr": "{pointer} arrondi par défaut à un multiple de {step}"},
     "time_bucket": {"en": "{pointer} rounded down to {period}", "fr": "{pointer} arrondi par défaut à {period}"},
@@ -39,7 +42,10 @@ _PHRASES: Mapping[str, Mapping[Language, str]] = {
         "en": "only events about people who have consented to {purpose}",
         "fr": "seulement les événements de personnes qui ont consenti à {purpose}",
     },
-    "row_filter": {"en": "only events in which {pointer} is one of {values}", "fr": "seulement les événements où {pointer} est l'une de {values}"},
+    "row_filter": {
+        "en": "only events in which {pointer} is one of {values}",
+        "fr": "seulement les événements où {pointer} est l'une de {values}",
+    },
     "rate_limit": {"en": "at most {events} events per {per}", "fr": "au plus {events} événements par {per}"},
     "retain": {
         "en": "to keep what it received no longer than {period}, and to delete it then",
@@ -65,7 +71,7 @@ def render(
     obligations: Sequence[Obligation],
     terms: Mapping[str, str] | None,
 ) -> bytes:
-    """The text in UTF-8, English and below it French. `names` are provider's and consumer's; `terms` those of the offer taken up, {en, fr}."""
+    """The text in UTF-8, English, below it French. `names` are provider's and consumer's; `terms` those of the offer taken up."""
     values: dict[str, str] = {
         "id": contract.id,
         "provider": contract.provider_id,

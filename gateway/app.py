@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.engine = _engine(settings)
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
-    state.authorization = AuthorizationServer(settings, state.keys, state.database, state.identity, state.contracts.parties)
+    state.authorization = AuthorizationServer(settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id))
     state.log = _log(settings)
     state.streams = Streams(
         settings=settings,
@@ -102,6 +102,11 @@ def create_app(settings: Settings) -> FastAPI:
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
+
+
+def _parties(contracts: Contracts, contract_id: str) -> tuple[str, str] | None:
+    contract = contracts.get(contract_id)
+    return (contract.provider_id, contract.consumer_id) if contract else None
 
 
 def create_admin_app(app: FastAPI) -> FastAPI:
@@ -152,6 +157,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
+        state.contracts.stop()
         with suppress(TimeoutError):
             await state.streams.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -200,7 +206,6 @@ async def _expire_contracts(app: FastAPI) -> None:
 
 
 def _expire(app: FastAPI) -> None:
-    due: Sequence[str] = app.state.contracts.due(now())
-    if due:
+    if app.state.contracts.any_due(now()):
         with app.state.database.transaction() as session:
             expire_due(session, now())

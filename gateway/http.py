@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import isodate
-from fastapi import Header, Query, Request, Response, params
-from fastapi.dependencies.utils import get_flat_params
+from fastapi import Header, Query, Request, Response
+from fastapi.dependencies.models import Dependant
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -56,12 +56,23 @@ After = Annotated[str | None, Query(max_length=200, description="The `next` of t
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag that a read gave.")]
 
 
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """The query parameters of a call, those of its dependencies and of documents of parameters included."""
+    for field in dependant.query_params:
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from (member.alias or name for name, member in kind.model_fields.items())
+        else:
+            yield field.alias
+    for other in dependant.dependencies:
+        yield from _query_names(other)
+
+
 def refuse_unknown_query(request: Request) -> None:
     """A dependency of every route: a query parameter that the call does not have is a 422, never ignored."""
     if not request.scope["query_string"]:
         return
-    fields = get_flat_params(request.scope["route"].dependant)
-    unknown = sorted(set(request.query_params) - {field.alias for field in fields if isinstance(field.field_info, params.Query)})
+    unknown = sorted(set(request.query_params) - set(_query_names(request.scope["route"].dependant)))
     if unknown:
         raise Invalid([{"pointer": f"?{name[:64]}", "detail": "is not a parameter of this call"} for name in unknown])
 

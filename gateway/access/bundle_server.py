@@ -68,9 +68,11 @@ class BundleServer:
             self._wake()
 
     def report(self, status: dict[str, Any]) -> None:
-        """Take one status report of OPA."""
-        bundle = (status.get("bundles") or {}).get(NAME) or {}
-        self._problem = f"{bundle['code']}: {bundle.get('message', '')}" if bundle.get("code") else None
+        """Take one status report of OPA. What does not have its shape says nothing."""
+        bundles = status.get("bundles")
+        bundle = bundles.get(NAME) if isinstance(bundles, dict) else None
+        if isinstance(bundle, dict):
+            self._problem = f"{bundle['code']}: {bundle.get('message', '')}" if bundle.get("code") else None
 
     async def wait(self, etag: str | None, seconds: float) -> Served | None:
         """The bundle, as soon as it is another than `etag` names; None if `seconds` pass first or the server closes."""

@@ -99,7 +99,7 @@ class Access:
         dataset = self._catalog.get(contract.dataset_slug)
         if dataset is None:
             raise ExchangeError("not_found")
-        consumer = Principal("", contract.consumer_id, frozenset(), frozenset(), frozenset(), strong=True, expires_at=now(), token_id="")
+        consumer = Principal("cli_of_the_consumer", contract.consumer_id, frozenset(), frozenset(), frozenset(), strong=True, expires_at=now(), token_id="")
         question = Question("propose", consumer, dataset, contract.purpose, replace(contract, state="proposed"))
         facts = gather(question, self._people, now())
         facts["client"]["standing"] = "active"

@@ -25,10 +25,6 @@ _MISSING = (
 )
 
 
-class NotRego(PolicyUnavailable):
-    """The engine could not read the modules; the message says where and why."""
-
-
 def require_library() -> None:
     """Raise `PolicyUnavailable`, with what to do, if the library of the embedded engine is not installed."""
     if importlib.util.find_spec("regorus") is None:
@@ -41,7 +37,7 @@ class RegoProcess:
     def __init__(self, program: Path = _CHILD) -> None:
         # -I: neither the environment nor the working directory decide what is imported. A session of its own: Ctrl-C is
         # for the gateway, which then ends the child. Its stderr would show panics, with the facts in them.
-        self._process = subprocess.Popen(  # noqa: S603 - our own file
+        self._process = subprocess.Popen(
             [sys.executable, "-I", str(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -62,16 +58,16 @@ class RegoProcess:
 
     @classmethod
     def loaded(cls, modules: Mapping[str, str], data: Mapping[str, Any]) -> tuple[Self, list[dict[str, Any]]]:
-        """A new process that holds these modules and data, and the modules' syntax trees. Raises `NotRego`, `PolicyUnavailable`."""
+        """A new process that holds these modules and data, and the modules' syntax trees. Raises `PolicyUnavailable` with file and line."""
         process = cls()
         try:
             answer = process._ask({"load": {"modules": dict(modules), "data": data}}, LOAD_SECONDS)
             if "error" in answer:
-                raise NotRego(str(answer["error"]).strip())
+                raise PolicyUnavailable(str(answer["error"]).strip())
             return process, json.loads(answer["trees"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             process.end()
-            raise PolicyUnavailable("the policy engine answered rubbish") from error
+            raise PolicyUnavailable("the policy engine could not read these modules") from error
         except PolicyUnavailable:
             process.end()
             raise

@@ -17,7 +17,7 @@ import jsonschema_rs
 
 from gateway.access.bundle import NAME
 from gateway.access.decision import PolicyUnavailable
-from gateway.access.rego_process import NotRego, RegoProcess, require_library
+from gateway.access.rego_process import RegoProcess, require_library
 from gateway.resources import SCHEMAS
 
 MAX_MODULES = 500
@@ -134,14 +134,14 @@ def refuse_if(findings: list[Finding]) -> None:
 def vet(modules: Mapping[str, str], sheets: Mapping[str, Any] | None = None) -> list[str]:
     """Everything that the gates find in a revision, as `file:line: sentence`. Parses in a child process with limits.
 
-    `sheets` maps a dataset's slug to its rule sheet. Raises `PolicyUnavailable` if the embedded engine cannot be run.
+    `sheets` maps a dataset's slug to its rule sheet. Raises `PolicyUnavailable` if the embedded engine is not installed.
     """
     require_library()
     findings = [*vet_text(modules), *vet_sheets(sheets or {})]
     if not findings:
         try:
             process, trees = RegoProcess.loaded(modules, {})
-        except NotRego as error:
+        except PolicyUnavailable as error:
             return [str(error)]
         process.end()
         findings = vet_trees(trees)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Select, or_, select
 
 from gateway.audit.models import AuditEntry
 from gateway.database import Reading, rfc3339
 from gateway.errors import ExchangeError
-from gateway.http import Time
+from gateway.http import Limit, Time
 from gateway.identity.principal import Allow, Principal
 from gateway.keys import b64, unb64
 
@@ -20,7 +21,8 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 AUDITOR = "auditor"
 Caller = Annotated[Principal, Allow("audit:read")]
-Name = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+Name = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+Number = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="The `next` of the page before.")]
 LeafHash = Annotated[
     str,
     Path(pattern=r"^([0-9a-f]{64}|[A-Za-z0-9_-]{43})$", description="The hash in `Audit-Entry`, as base64url without padding or as hex."),
@@ -79,10 +81,9 @@ class Page(BaseModel):
     next: str | None
 
 
-class Search(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Search:
     """Each parameter narrows the search. `since` is the first instant, `until` the first one after the last."""
-
-    model_config = ConfigDict(extra="forbid")
 
     actor: Name = None
     organization: Name = None
@@ -93,19 +94,26 @@ class Search(BaseModel):
     decision: Name = None
     since: Time | None = None
     until: Time | None = None
-    limit: int = Field(50, ge=1, le=500, description="How many items at most.")
-    after: str | None = Field(None, pattern=r"^[0-9]{1,18}$", description="The `next` of the page before.")
 
 
 @router.get("/entries", summary="Search the audit log", response_model=Page, response_model_exclude_unset=True)
-def search_entries(caller: Caller, session: Reading, search: Annotated[Search, Query()], request: Request, response: Response) -> Any:
+def search_entries(
+    caller: Caller,
+    session: Reading,
+    search: Annotated[Search, Depends()],
+    request: Request,
+    response: Response,
+    limit: Limit = 50,
+    after: Number = None,
+) -> Any:
     """Entries that fit every parameter, oldest first; pages are stable while entries are added."""
-    rows = list(session.scalars(_matching(caller, search).order_by(AuditEntry.number).limit(search.limit + 1)))
-    following = str(rows[search.limit - 1].number) if len(rows) > search.limit else None
+    statement = _matching(caller, search).where(AuditEntry.number > int(after or 0))
+    rows = list(session.scalars(statement.order_by(AuditEntry.number).limit(limit + 1)))
+    following = str(rows[limit - 1].number) if len(rows) > limit else None
     if following is not None:
         url = request.url.include_query_params(after=following)
         response.headers["Link"] = f'<{request.app.state.settings.issuer}{url.path}?{url.query}>; rel="next"'
-    return {"items": [_show(row, caller) for row in rows[: search.limit]], "next": following}
+    return {"items": [_show(row, caller) for row in rows[:limit]], "next": following}
 
 
 @router.get("/entries/by-hash/{leaf_hash}", summary="The entry of a receipt", response_model=Item, response_model_exclude_unset=True)
@@ -135,8 +143,6 @@ def _matching(caller: Principal, search: Search) -> Select[AuditEntry]:
         statement = statement.where(AuditEntry.at >= search.since)
     if search.until is not None:
         statement = statement.where(AuditEntry.at < search.until)
-    if search.after is not None:
-        statement = statement.where(AuditEntry.number > int(search.after))
     return statement
 
 

@@ -60,6 +60,11 @@ class AuditWriter:
         self._open = True
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """True while entries are taken and written."""
+        return self._open and self._thread.is_alive()
+
     def stop(self) -> None:
         with self._something:
             self._open = False

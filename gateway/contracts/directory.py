@@ -65,6 +65,10 @@ class Directory:
             contract.id for contract in tuple(self._contracts.values()) if contract.state != "ended" and contract.valid_until <= at
         )
 
+    def any_due(self, at: datetime) -> bool:
+        """True if the time of a contract that has not ended is over."""
+        return any(contract.valid_until <= at and contract.state != "ended" for contract in tuple(self._contracts.values()))
+
     def when_not_in_force(self, tell: Callable[[ContractView], object]) -> None:
         """Call `tell(contract)` at once when one is suspended or has ended: in the thread that applies changes, so it must not block."""
         self._not_in_force.append(tell)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from joserfc import jws
@@ -11,7 +9,7 @@ from joserfc.errors import JoseError
 
 from gateway.errors import Invalid
 from gateway.identity.client_keys import ALGORITHMS, keys_for
-from gateway.keys import unb64
+from gateway.identity.tokens import jws_header
 
 
 def verify_detached(signature: str, text_digest: str, jwks: dict[str, Any]) -> str:
@@ -19,10 +17,12 @@ def verify_detached(signature: str, text_digest: str, jwks: dict[str, Any]) -> s
 
     ES256, EdDSA or PS256. Raises `Invalid` at /signature.
     """
-    header, dot, rest = signature.partition("..")
-    if not dot or "." in header or "." in rest:
+    if ".." not in signature:
         raise _invalid("must be a detached JWS: header, two dots, signature")
-    protected = _header(header)
+    try:
+        protected = jws_header(signature)
+    except (ValueError, RecursionError) as error:
+        raise _invalid("must be a detached JWS with a JSON header") from error
     if set(protected) - {"alg", "kid", "typ", "cty"}:
         raise _invalid("must have no header parameters but alg, kid, typ and cty")
     algorithm, key_id = protected.get("alg"), protected.get("kid")
@@ -37,16 +37,6 @@ def verify_detached(signature: str, text_digest: str, jwks: dict[str, Any]) -> s
             continue
         return key_id
     raise _invalid("is not a signature of this text_digest by that key of the client's JWKS")
-
-
-def _header(segment: str) -> Mapping[str, Any]:
-    try:
-        header = json.loads(unb64(segment))
-    except (ValueError, RecursionError) as error:
-        raise _invalid("has a header that cannot be read") from error
-    if not isinstance(header, dict):
-        raise _invalid("has a header that is no object")
-    return header
 
 
 def _invalid(detail: str) -> Invalid:

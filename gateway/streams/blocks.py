@@ -101,7 +101,7 @@ class Blocks:
         self._held = 0
 
     async def _fetch(self, dataset: DatasetView, partition: int, offset: int, wait_ms: int) -> Block | None:
-        fetched = await self._log.fetch(dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=wait_ms)
+        fetched = await self._log.fetch(dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=wait_ms, topic_id=dataset.topic_id)
         records = fetched.records
         if not records:
             return None

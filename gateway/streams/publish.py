@@ -22,7 +22,7 @@ from gateway.errors import ExchangeError, Refused
 from gateway.identity.principal import Principal
 from gateway.streams.events import check, check_size
 from gateway.streams.live import Streams
-from gateway.streams.log import MAX_BATCH_BYTES, LogUnavailable, Position, TopicGone
+from gateway.streams.log import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone
 from gateway.streams.subjects import replace_subjects
 
 published = Counter("exchange_events_published_total", "Events that the log acknowledged, by dataset.", ["dataset"])
@@ -100,7 +100,7 @@ def _cut(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -
         part, size = _Part(partition, [], []), 0
         for index in indexes:
             length = len(keys[index]) + len(values[index])
-            if size + length > MAX_BATCH_BYTES and part.records:
+            if part.records and (size + length > MAX_BATCH_BYTES or len(part.records) == MAX_BATCH_RECORDS):
                 parts.append(part)
                 part, size = _Part(partition, [], []), 0
             part.indexes.append(index)
@@ -143,7 +143,7 @@ async def _append(streams: Streams, dataset: DatasetView, parts: list[_Part], co
     async def append_in_order(of_partition: list[_Part]) -> None:
         for part in of_partition:
             try:
-                done.append((part, await streams.log.append(dataset.topic, part.partition, part.records)))
+                done.append((part, await streams.log.append(dataset.topic, part.partition, part.records, topic_id=dataset.topic_id)))
             except (LogUnavailable, TopicGone) as error:
                 failures.append(error)
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from typing import TextIO
 
 import httpx2
 
-WIDTH = 54
+WIDTH = 52
+_SHORT = re.compile(r"((?:con|cns|org|cli)_)[0-9a-z]{22}([0-9a-z]{4})")
+"""Identifiers, of which the last four characters tell one from another."""
 
 
 class ClaimFailed(AssertionError):
@@ -45,8 +48,8 @@ class Screen:
         grouped = [(call, len(list(same))) for call, same in groupby(self._calls)]
         self._calls.clear()
         for place, ((method, path, status), times) in enumerate(grouped, start=1):
-            told = meaning if place == len(grouped) else _token_line(path)
-            shown = f"{method:<4} {path}" + (f" x{times}" if times > 1 else "")
+            told = meaning if place == len(grouped) else _on_the_way(path)
+            shown = f"{method:<4} {_SHORT.sub(r'\1..\2', path)}" + (f" x{times}" if times > 1 else "")
             colour = "32" if status < httpx2.codes.BAD_REQUEST else "33"
             self._print(f"  {self._paint('36', f'{shown:<{WIDTH}}')} {self._paint(colour, str(status))}  {told}".rstrip())
 
@@ -70,5 +73,7 @@ class Screen:
         print(text, file=self._out, flush=True)
 
 
-def _token_line(path: str) -> str:
-    return "a token for ten minutes" if path == "/oauth/token" else ""
+def _on_the_way(path: str) -> str:
+    """What a call is for that another one needs first."""
+    ends = {"/oauth/token": "a token, for ten minutes", "/text": "reads the text"}
+    return next((told for end, told in ends.items() if path.endswith(end)), "")

@@ -97,7 +97,7 @@ class IdempotentRoute(APIRoute):
             return
         kept = False
         try:
-            answer = await self._first(scope, body)
+            answer = await self._first(scope, receive, body)
             kept = answer.status < 500
             if kept:
                 await run_in_threadpool(once.keep, answer)
@@ -106,18 +106,18 @@ class IdempotentRoute(APIRoute):
                 await run_in_threadpool(once.forget)
         await answer.send(send)
 
-    async def _first(self, scope: Scope, body: bytes) -> Answer:
+    async def _first(self, scope: Scope, receive: Receive, body: bytes) -> Answer:
         """Run the endpoint and take its answer, errors included, as it would have gone out: after its transaction."""
         sent: list[Message] = []
-        unread = [{"type": "http.request", "body": body, "more_body": False}]
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def receive() -> Message:
-            return unread.pop() if unread else {"type": "http.disconnect"}
+        async def receive_again() -> Message:
+            return unread.pop() if unread else await receive()
 
         async def keep(message: Message) -> None:
             sent.append(message)
 
-        await super().handle(scope, receive, keep)
+        await super().handle(scope, receive_again, keep)
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in sent[0]["headers"])
         return Answer(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
 

@@ -1,0 +1,204 @@
+"""The authorization server, on Authlib's core: `client_credentials` (RFC 6749 section 4.4), RFC 9068 tokens, introspection.
+
+Authlib's defaults that are replaced here: tokens that live ten days, an `aud` that is the client, tokens in the debug log,
+`null` for a token that is rubbish, a lookup of the client that tells whether it exists.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from authlib.oauth2 import AuthorizationServer as AuthlibServer
+from authlib.oauth2 import OAuth2Error, OAuth2Request
+from authlib.oauth2.rfc6749 import ClientCredentialsGrant, InvalidRequestError, UnauthorizedClientError
+from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
+from authlib.oauth2.rfc7662 import IntrospectionEndpoint
+from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
+from joserfc.jwk import KeySet
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+
+from gateway.database import Database, new_id
+from gateway.errors import ExchangeError
+from gateway.identity.authorization_details import ContractParties, read_authorization_details
+from gateway.identity.client_authentication import METHODS, AuthenticatedClient, ClientAuthentication
+from gateway.identity.directory import Directory
+from gateway.identity.scopes import SCOPES
+from gateway.identity.tokens import AccessToken
+from gateway.keys import Keys
+from gateway.settings import Settings
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+class AuthorizationServer:
+    """The token and the introspection endpoint. Synchronous and thread-safe: call it in a worker thread."""
+
+    def __init__(self, settings: Settings, keys: Keys, database: Database, directory: Directory, contract_parties: ContractParties) -> None:
+        self._protocol = _Protocol(settings, keys, directory, contract_parties)
+        self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"))
+        self._protocol.authentication = self._authentication
+
+    def token(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:
+        """The answer of `POST /oauth/token`, an error in OAuth's form included."""
+        if "grant_type" not in form:
+            return refusal(InvalidRequestError("grant_type is missing."))
+        if form["grant_type"] != "client_credentials":
+            return refusal(OAuth2Error("Only the grant client_credentials is offered.", error="unsupported_grant_type"))
+        return self._answer(self._protocol.create_token_response, headers, form)
+
+    def introspect(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:
+        """The answer of `POST /oauth/introspect` (RFC 7662)."""
+        return self._answer(lambda request: self._protocol.create_endpoint_response("introspection", request), headers, form)
+
+    @staticmethod
+    def _answer(endpoint: Callable[[_Request], Any], headers: Headers, form: Mapping[str, str]) -> JSONResponse:
+        try:
+            answer: JSONResponse = endpoint(_Request(headers, form))
+        except ExchangeError as error:
+            if error.status < 500:
+                raise
+            body = {"error": "temporarily_unavailable", "error_description": "Try again in a moment."}
+            return JSONResponse(body, 503, NO_STORE | {"Retry-After": "2"})
+        return answer
+
+
+def refusal(error: OAuth2Error) -> JSONResponse:
+    """An error in OAuth's own form (RFC 6749 section 5.2)."""
+    status, body, headers = error()
+    return JSONResponse(body, status, dict(headers))
+
+
+class _Request(OAuth2Request):  # type: ignore[misc] # Authlib has no types
+    def __init__(self, headers: Headers, form: Mapping[str, str]) -> None:
+        # Authlib refuses http here. The settings refuse it in production, and nothing else is read from this address.
+        super().__init__("POST", "https://exchange.invalid", headers=headers)
+        self.payload = BasicOAuth2Payload(dict(form))
+
+    @property
+    def form(self) -> dict[str, str]:
+        form: dict[str, str] = self.payload.data
+        return form
+
+
+class _Protocol(AuthlibServer):  # type: ignore[misc] # Authlib has no types
+    authentication: ClientAuthentication
+
+    def __init__(self, settings: Settings, keys: Keys, directory: Directory, contract_parties: ContractParties) -> None:
+        super().__init__(scopes_supported=list(SCOPES))
+        self.directory = directory
+        self.contract_parties = contract_parties
+        self.register_token_generator("default", _TokenGenerator(settings, keys))
+        self.register_grant(_Grant)
+        self.register_endpoint(_Introspection(self))
+
+    def authenticate_client(self, request: _Request, methods: Sequence[str], endpoint: str = "token") -> AuthenticatedClient:  # noqa: ARG002
+        return self.authentication.authenticate(request.headers, request.form)
+
+    def create_oauth2_request(self, request: _Request) -> _Request:
+        return request
+
+    def handle_response(self, status: int, body: Mapping[str, Any], headers: Sequence[tuple[str, str]]) -> JSONResponse:
+        return JSONResponse(body, status, dict(headers))
+
+    def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+        """Authlib would tell a framework; nobody listens here."""
+
+    def save_token(self, token: Mapping[str, Any], request: _Request) -> None:
+        """A token is not kept: its signature proves it, and the standing of its client is looked up at each call."""
+
+
+class _Grant(ClientCredentialsGrant):  # type: ignore[misc] # Authlib has no types
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
+
+    def validate_token_request(self) -> None:
+        super().validate_token_request()
+        client: AuthenticatedClient = self.request.client
+        organization = self.server.directory.organization(client.view.organization_id)
+        if organization is None or organization.standing != "approved":
+            raise UnauthorizedClientError("The organization of this client is not approved: ask the operator.")
+        asked = self.request.form.get("authorization_details")
+        client.authorization_details = read_authorization_details(asked, client.view.organization_id, self.server.contract_parties)
+
+    def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
+        """As Authlib's, without writing the token to the debug log, and with what was granted (RFC 9396 section 7)."""
+        token = self.generate_token(scope=self.request.payload.scope, include_refresh_token=False)
+        if self.request.client.authorization_details:
+            token["authorization_details"] = self.request.client.authorization_details
+        return 200, token, self.TOKEN_RESPONSE_HEADER
+
+
+class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc] # Authlib has no types
+    def __init__(self, settings: Settings, keys: Keys) -> None:
+        super().__init__(settings.issuer, alg="ES256", expires_generator=settings.token_lifetime_s)
+        self._key_set = KeySet([keys.signing["token"]])
+
+    def get_jwks(self) -> KeySet:
+        """A set, not a key: for a set the `kid` is written into the header."""
+        return self._key_set
+
+    def get_audiences(self, client: AuthenticatedClient, user: None, scope: str) -> str:  # noqa: ARG002
+        issuer: str = self.issuer
+        return issuer
+
+    def get_jti(self, client: AuthenticatedClient, grant_type: str, user: None, scope: str) -> str:  # noqa: ARG002
+        return new_id("tok")
+
+    def get_extra_claims(self, client: AuthenticatedClient, grant_type: str, user: None, scope: str) -> dict[str, Any]:  # noqa: ARG002
+        claims: dict[str, Any] = {"client_auth_method": client.view.token_endpoint_auth_method}
+        if client.authorization_details:
+            claims["authorization_details"] = client.authorization_details
+        return claims
+
+
+class _Introspection(IntrospectionEndpoint):  # type: ignore[misc] # Authlib has no types
+    def check_params(self, request: _Request, client: AuthenticatedClient) -> None:  # noqa: ARG002
+        if "token" not in request.form:
+            raise InvalidRequestError("token is missing.")
+
+    def query_token(self, token_string: str, token_type_hint: str | None) -> _Introspected | None:  # noqa: ARG002 - a hint may be ignored
+        try:
+            self.server.directory.authenticate(token_string)
+            return _Introspected(self.server.directory.read_token(token_string))
+        except ExchangeError:
+            return None
+
+    def check_permission(self, token: _Introspected, client: AuthenticatedClient, request: _Request) -> bool:  # noqa: ARG002
+        """Its own tokens; a client of the operating organization, any."""
+        asking = self.server.directory.organization(client.view.organization_id)
+        return token.said.client_id == client.view.id or (asking is not None and asking.standing == "approved" and asking.operates)
+
+    def introspect_token(self, token: _Introspected) -> dict[str, Any]:
+        said = token.said
+        issuer: str = self.server.directory.issuer
+        principal_scopes = self.server.directory.client(said.client_id).scopes & said.scopes
+        answer: dict[str, Any] = {
+            "active": True,
+            "client_id": said.client_id,
+            "sub": said.client_id,
+            "scope": " ".join(sorted(principal_scopes)),
+            "token_type": "Bearer",
+            "iss": issuer,
+            "aud": issuer,
+            "iat": said.issued_at,
+            "exp": said.expires_at,
+            "jti": said.token_id,
+        }
+        if said.authorization_details:
+            answer["authorization_details"] = list(said.authorization_details)
+        return answer
+
+
+class _Introspected:
+    """A token that was accepted, in the manner of Authlib's `TokenMixin`."""
+
+    def __init__(self, said: AccessToken) -> None:
+        self.said = said
+
+    def is_expired(self) -> bool:
+        return self.said.expires_at <= time.time()
+
+    def is_revoked(self) -> bool:
+        return False

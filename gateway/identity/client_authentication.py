@@ -1,0 +1,211 @@
+"""How a client proves itself to the authorization server: by secret, or by a signed assertion (RFC 7523 section 3).
+
+Authlib's own two methods are not used: they tell an unknown client from a wrong secret, fail on bytes that are not UTF-8,
+take RS256 and an `aud` that is a list, and do not take PS256 or EdDSA.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeGuard
+from urllib.parse import unquote_plus
+
+from authlib.oauth2.rfc6749 import InvalidRequestError
+from authlib.oauth2.rfc6749.errors import InvalidClientError
+from joserfc import jws
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwk import ECKey, Key, OKPKey
+from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
+from starlette.datastructures import Headers
+
+from gateway.database import Database, now
+from gateway.identity.client_keys import ALGORITHMS, keys_for
+from gateway.identity.directory import ClientView, Directory
+from gateway.identity.models import UsedAssertion
+from gateway.identity.tokens import jws_header
+from gateway.keys import SecretKey, unb64
+
+METHODS = ("client_secret_basic", "private_key_jwt")
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+LONGEST_LIFE_S = 300
+SKEW_S = 10
+"""A clock may be this far from ours: FAPI 2.0 section 5.3.2.1 asks for 10 s and forbids more than 60 s."""
+PRUNE_EVERY_S = 60.0
+JTI = re.compile(r"[\x20-\x7e]{1,256}")
+
+
+class ClientNotAuthenticated(InvalidClientError):  # type: ignore[misc] # Authlib has no types
+    """`invalid_client`, 401. Whether the client is unknown, revoked or of another method, or its secret wrong, is not told."""
+
+    def __init__(self, description: str = "Client authentication failed.") -> None:
+        super().__init__(description=description, status_code=401)
+
+    def get_headers(self) -> list[tuple[str, str]]:
+        headers: list[tuple[str, str]] = super(InvalidClientError, self).get_headers()
+        return [*headers, ("WWW-Authenticate", 'Basic realm="exchange", charset="UTF-8"')]
+
+
+@dataclass(slots=True)
+class AuthenticatedClient:
+    """A client that has proved itself, in the manner of Authlib's `ClientMixin`, with what its request asks for."""
+
+    view: ClientView
+    authorization_details: list[dict[str, Any]]
+
+    def get_client_id(self) -> str:
+        return self.view.id
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return grant_type == "client_credentials"
+
+    def get_allowed_scope(self, scope: str | None) -> str | None:
+        """All of the client's scopes if none is asked for; None (refused) if one is asked for that it does not have."""
+        asked = set((scope or "").split()) or self.view.scopes
+        return " ".join(sorted(asked)) if asked <= self.view.scopes else None
+
+
+class ClientAuthentication:
+    """Authenticates the client of a token or introspection request. Thread-safe."""
+
+    def __init__(self, directory: Directory, database: Database, secret_key: SecretKey) -> None:
+        self._directory = directory
+        self._database = database
+        self._secret_key = secret_key
+        # An assertion of an unknown client is checked against these, so that it takes as long as a known one's.
+        self._decoys: dict[str, Key] = {"ES256": ECKey.generate_key("P-256"), "EdDSA": OKPKey.generate_key("Ed25519")}
+        self._pruned = -math.inf
+
+    def authenticate(self, headers: Headers, form: Mapping[str, str]) -> AuthenticatedClient:
+        """Raises Authlib's `InvalidClientError` or `InvalidRequestError`, and `database_unavailable`."""
+        sent = headers.getlist("authorization")
+        by_key = "client_assertion" in form or "client_assertion_type" in form
+        if len(sent) + by_key > 1:
+            raise InvalidRequestError("A client authenticates in one way at a time (RFC 6749 section 2.3).")
+        if by_key:
+            return AuthenticatedClient(self._by_key(form), [])
+        if sent:
+            return AuthenticatedClient(self._by_secret(sent[0], form), [])
+        raise ClientNotAuthenticated("Authenticate by client_secret_basic or private_key_jwt.")
+
+    def _by_secret(self, header: str, form: Mapping[str, str]) -> ClientView:
+        client_id, secret = _read_basic(header)
+        client = self._active(client_id, strong=False)
+        given = hash_of_secret(self._secret_key, client_id, secret)
+        kept = client.secret_hash if client is not None and client.secret_key_id == self._secret_key.id else None
+        right = hmac.compare_digest(given, kept or bytes(32))
+        if client is None or kept is None or not right or form.get("client_id", client_id) != client_id:
+            raise ClientNotAuthenticated
+        return client
+
+    def _by_key(self, form: Mapping[str, str]) -> ClientView:
+        assertion = form.get("client_assertion", "")
+        if form.get("client_assertion_type") != ASSERTION_TYPE:
+            raise ClientNotAuthenticated(f"client_assertion_type must be {ASSERTION_TYPE}.")
+        try:
+            header, claims = jws_header(assertion), json.loads(unb64(assertion.split(".")[1]))
+            algorithm, client_id = header["alg"], claims["sub"]
+            if not isinstance(client_id, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+                raise ClientNotAuthenticated
+            client = self._active(client_id, strong=True)
+            keys = keys_for(client.jwks, algorithm, header.get("kid")) if client is not None else self._decoys_for(algorithm)
+            if not any(_signed_by(key, assertion) for key in keys) or client is None:
+                raise ClientNotAuthenticated
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ClientNotAuthenticated from error
+        if form.get("client_id", client_id) != client_id:
+            raise ClientNotAuthenticated
+        self._use_once(client, check_claims(header, claims, self._directory.issuer))
+        return client
+
+    def _active(self, client_id: str, *, strong: bool) -> ClientView | None:
+        client = self._directory.client(client_id)
+        return client if client is not None and client.standing == "active" and client.strong == strong else None
+
+    def _decoys_for(self, algorithm: str) -> list[Key]:
+        return [key for name, key in self._decoys.items() if name == algorithm]
+
+    def _use_once(self, client: ClientView, claims: Mapping[str, Any]) -> None:
+        """Durable at once: an assertion is spent whatever becomes of the request."""
+        until = datetime.fromtimestamp(claims["exp"], UTC) + timedelta(seconds=SKEW_S)
+        try:
+            with self._database.transaction() as session:
+                if time.monotonic() - self._pruned > PRUNE_EVERY_S:
+                    session.execute(delete(UsedAssertion).where(UsedAssertion.expires_at < now()))
+                    self._pruned = time.monotonic()
+                session.add(UsedAssertion(client_id=client.id, jti=claims["jti"], expires_at=until))
+        except IntegrityError as error:
+            raise ClientNotAuthenticated("The jti of the assertion was used before.") from error
+
+
+def hash_of_secret(key: SecretKey, client_id: str, secret: str) -> bytes:
+    """What is kept of a secret. It has 256 random bits, so that a keyed hash is enough and a slow one would only cost time."""
+    return key.mac(client_id.encode(), secret.encode())
+
+
+def check_claims(header: Mapping[str, Any], claims: Mapping[str, Any], issuer: str) -> Mapping[str, Any]:
+    """The claims of an assertion whose signature is right, as FAPI 2.0 section 5.3.2.1 and RFC 7523 section 3 ask.
+
+    Its signer is known by now and is told what is wrong. Raises `InvalidClientError`.
+    """
+    second = time.time()
+    exp, issued, earliest = claims.get("exp"), claims.get("iat", second), claims.get("nbf", second)
+    if str(header.get("typ", "JWT")).lower() not in {"jwt", "client-authentication+jwt"}:
+        raise ClientNotAuthenticated("The typ of the assertion must be JWT or client-authentication+jwt.")
+    if claims.get("iss") != claims["sub"]:
+        raise ClientNotAuthenticated("The iss and sub of the assertion must both be the client_id.")
+    if claims.get("aud") != issuer:
+        raise ClientNotAuthenticated("The aud of the assertion must be the issuer, as a string.")
+    if not isinstance(claims.get("jti"), str) or not JTI.fullmatch(claims["jti"]):
+        raise ClientNotAuthenticated("The assertion needs a jti of 1 to 256 printable ASCII characters.")
+    if not _is_time(exp) or not second - SKEW_S < exp <= second + LONGEST_LIFE_S + SKEW_S:
+        raise ClientNotAuthenticated("The exp of the assertion must lie ahead, by five minutes at most.")
+    if not _is_time(issued) or not _is_time(earliest) or max(issued, earliest) > second + SKEW_S or issued > exp:
+        raise ClientNotAuthenticated("The iat and nbf of the assertion must be times that have come.")
+    return claims
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    """A NumericDate (RFC 7519 section 2)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class _Registry(jws.JWSRegistry):
+    max_header_length = 4096
+
+    def get_alg(self, name: str) -> Any:
+        """Without joserfc's warning for `EdDSA`: RFC 9864 renames it, FAPI 2.0 and the clients of today say it."""
+        if name not in ALGORITHMS:
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
+
+def _signed_by(key: Key, assertion: str) -> bool:
+    try:
+        jws.deserialize_compact(assertion, key, registry=_Registry())
+    except JoseError:
+        return False
+    return True
+
+
+def _read_basic(header: str) -> tuple[str, str]:
+    """Client id and secret (RFC 6749 section 2.3.1, RFC 7617). Raises `InvalidClientError`."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        raise ClientNotAuthenticated("Authenticate by client_secret_basic or private_key_jwt.")
+    try:
+        client_id, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError) as error:
+        raise ClientNotAuthenticated from error
+    if not colon:
+        raise ClientNotAuthenticated
+    return unquote_plus(client_id), unquote_plus(secret)

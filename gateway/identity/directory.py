@@ -1,0 +1,171 @@
+"""The directory: organizations and clients in memory, and the answer to "who is calling" without the database.
+
+Loaded at start and kept by changes, so that what revokes a client has taken effect here when its call returns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from joserfc.jwk import KeySet
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from gateway.changes import Change
+from gateway.errors import ExchangeError
+from gateway.identity.models import Client, Organization
+from gateway.identity.principal import Principal
+from gateway.identity.tokens import AccessToken, read_token
+from gateway.keys import Keys
+
+REMEMBERED = 20_000
+"""Tokens whose verification is remembered, about 1 kB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationView:
+    """An organization as it stands. `kind`: department, partner. `standing`: pending, approved, suspended."""
+
+    id: str
+    name: str
+    kind: str
+    standing: str
+    operates: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientView:
+    """A client as it stands. `standing`: pending, active, revoked. `strong`: it authenticates by private key."""
+
+    id: str
+    organization_id: str
+    name: str
+    standing: str
+    scopes: frozenset[str]
+    roles: frozenset[str]
+    token_endpoint_auth_method: str
+    jwks: dict[str, Any] | None
+    secret_key_id: str | None
+    secret_hash: bytes | None = field(repr=False)
+
+    @property
+    def strong(self) -> bool:
+        return self.token_endpoint_auth_method == "private_key_jwt"  # noqa: S105 - the name of a method
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A token's principal, with the standing that it was made from: good as long as that is still the current one."""
+
+    principal: Principal
+    expires_at: int
+    client: ClientView
+    organization: OrganizationView
+
+
+class Directory:
+    """Who is known, and how they stand. Thread-safe: views are replaced, never changed."""
+
+    def __init__(self, issuer: str, keys: Keys) -> None:
+        self.issuer = issuer
+        self._token_keys = KeySet([keys.signing["token"]])
+        self._organizations: dict[str, OrganizationView] = {}
+        self._clients: dict[str, ClientView] = {}
+        self._seen: dict[bytes, _Seen] = {}
+
+    def load(self, session: Session) -> None:
+        """Read all, at start."""
+        self._organizations = {row.id: _organization_view(row) for row in session.scalars(select(Organization))}
+        self._clients = {row.id: _client_view(row) for row in session.scalars(select(Client))}
+
+    def on_changes(self, session: Session, changes: Sequence[Change]) -> None:
+        """Read again what these changes are about."""
+        organizations = {change.object for change in changes if change.kind.startswith("organization_")}
+        clients = {change.object for change in changes if change.kind.startswith("client_")}
+        for organization_id in organizations:
+            row = session.get(Organization, organization_id)
+            if row is not None:
+                self._organizations[organization_id] = _organization_view(row)
+        for client_id in clients:
+            client = session.get(Client, client_id)
+            if client is None:
+                self._clients.pop(client_id, None)
+            else:
+                self._clients[client_id] = _client_view(client)
+
+    def organization(self, organization_id: str) -> OrganizationView | None:
+        return self._organizations.get(organization_id)
+
+    def client(self, client_id: str) -> ClientView | None:
+        return self._clients.get(client_id)
+
+    def authenticate(self, token: str) -> Principal:
+        """The principal of an access token, with today's scopes and roles of its client.
+
+        Microseconds for a token that was seen before. Raises `token_invalid`, `token_expired`.
+        """
+        digest = sha256(token.encode()).digest()
+        seen = self._seen.get(digest)
+        if seen is None or not self._is_current(seen):
+            seen = self._look_up(self.read_token(token))
+            if len(self._seen) >= REMEMBERED:
+                self._seen = {}
+            self._seen[digest] = seen
+        if seen.expires_at <= time.time():
+            raise ExchangeError("token_expired")
+        return seen.principal
+
+    def public_keys(self) -> dict[str, Any]:
+        """The JWKS that tokens are verified with."""
+        return dict(self._token_keys.as_dict(private=False))
+
+    def read_token(self, token: str) -> AccessToken:
+        """What the token says, if the exchange signed it and its time is not over. Raises `token_invalid`, `token_expired`."""
+        return read_token(token, self._token_keys, self.issuer)
+
+    def _is_current(self, seen: _Seen) -> bool:
+        return self._clients.get(seen.client.id) is seen.client and self._organizations.get(seen.organization.id) is seen.organization
+
+    def _look_up(self, said: AccessToken) -> _Seen:
+        client = self._clients.get(said.client_id)
+        if client is None or client.standing != "active":
+            raise ExchangeError("token_invalid", "The client of this token is not active.")
+        organization = self._organizations.get(client.organization_id)
+        if organization is None or organization.standing != "approved":
+            hint = "Ask the operator how the organization stands; its tokens are good again when it is approved."
+            raise ExchangeError("token_invalid", "The organization of this client is not approved.", hint=hint)
+        principal = Principal(
+            client_id=client.id,
+            organization_id=organization.id,
+            scopes=said.scopes & client.scopes,
+            roles=client.roles if organization.operates else frozenset(),
+            contracts=said.contracts,
+            strong=said.strong and client.strong,
+            expires_at=datetime.fromtimestamp(said.expires_at, UTC),
+            token_id=said.token_id,
+        )
+        return _Seen(principal, said.expires_at, client, organization)
+
+
+def _organization_view(row: Organization) -> OrganizationView:
+    return OrganizationView(row.id, row.name, row.kind, row.standing, row.operates)
+
+
+def _client_view(row: Client) -> ClientView:
+    return ClientView(
+        id=row.id,
+        organization_id=row.organization_id,
+        name=row.name,
+        standing=row.standing,
+        scopes=frozenset(row.scopes),
+        roles=frozenset(row.roles),
+        token_endpoint_auth_method=row.token_endpoint_auth_method,
+        jwks=row.jwks,
+        secret_key_id=row.secret_key_id,
+        secret_hash=row.secret_hash,
+    )

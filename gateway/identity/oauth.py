@@ -1,0 +1,144 @@
+"""The endpoints under the issuer's root: OAuth's own forms and errors, unknown parameters ignored as its RFCs ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import InvalidRequestError
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+
+from gateway.identity.authorization_details import TYPE
+from gateway.identity.authorization_server import AuthorizationServer, refusal
+from gateway.identity.client_authentication import METHODS
+from gateway.identity.client_keys import ALGORITHMS
+from gateway.identity.scopes import SCOPES
+
+router = APIRouter(tags=["oauth"])
+
+LONGEST_FORM = 64 * 1024
+PUBLIC = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
+
+TOKEN_FORM = {
+    "grant_type": {"type": "string", "const": "client_credentials"},
+    "scope": {"type": "string", "description": "Scopes separated by spaces; all of the client's if it is left out."},
+    "authorization_details": {"type": "string", "description": "JSON (RFC 9396): narrows the token to contracts."},
+    "client_assertion_type": {"type": "string", "description": "With `private_key_jwt` (RFC 7523)."},
+    "client_assertion": {"type": "string", "description": "A JWT signed by a key of the client; `aud` is the issuer, `jti` is good once."},
+}
+
+
+def _form(properties: Mapping[str, Any], required: list[str], example: Mapping[str, str]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": required}
+    content = {"application/x-www-form-urlencoded": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _example(example: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {"application/json": {"example": example}}}}
+
+
+@router.post(
+    "/oauth/token",
+    summary="Get an access token (RFC 6749 section 4.4)",
+    response_class=JSONResponse,
+    openapi_extra=_form(TOKEN_FORM, ["grant_type"], {"grant_type": "client_credentials", "scope": "catalog:read events:read"}),
+    responses=_example(
+        {"token_type": "Bearer", "access_token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9...", "expires_in": 600, "scope": "events:read"}
+    )
+    | {400: {"description": "An error in OAuth's form (RFC 6749 section 5.2)"}, 401: {"description": "`invalid_client`"}},
+)
+async def token(request: Request) -> Response:
+    server: AuthorizationServer = request.app.state.authorization
+    return await _answer(request, server.token)
+
+
+@router.post(
+    "/oauth/introspect",
+    summary="Ask what a token says (RFC 7662)",
+    response_class=JSONResponse,
+    openapi_extra=_form({"token": {"type": "string"}}, ["token"], {"token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9..."}),
+    responses=_example({"active": False}) | {401: {"description": "`invalid_client`"}},
+)
+async def introspect(request: Request) -> Response:
+    server: AuthorizationServer = request.app.state.authorization
+    return await _answer(request, server.introspect)
+
+
+@router.get("/oauth/jwks", summary="The public keys that tokens are signed with (RFC 7517)", responses=_example({"keys": []}))
+async def jwks(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.state.identity.public_keys(), headers=PUBLIC)
+
+
+@router.get("/.well-known/oauth-authorization-server", summary="What the authorization server offers (RFC 8414)")
+async def authorization_server_metadata(request: Request) -> JSONResponse:
+    return JSONResponse(server_metadata(request.app.state.settings.issuer), headers=PUBLIC)
+
+
+@router.get("/.well-known/oauth-protected-resource", summary="What tokens the exchange takes (RFC 9728)")
+async def protected_resource_metadata(request: Request) -> JSONResponse:
+    return JSONResponse(resource_metadata(request.app.state.settings.issuer), headers=PUBLIC)
+
+
+def server_metadata(issuer: str) -> dict[str, Any]:
+    """RFC 8414 section 2: all that is offered and nothing that is not. There is no authorization endpoint, so no response type."""
+    return {
+        "issuer": issuer,
+        "token_endpoint": f"{issuer}/oauth/token",
+        "jwks_uri": f"{issuer}/oauth/jwks",
+        "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "scopes_supported": list(SCOPES),
+        "response_types_supported": [],
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": list(METHODS),
+        "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "introspection_endpoint_auth_methods_supported": list(METHODS),
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "authorization_details_types_supported": [TYPE],
+        "protected_resources": [issuer],
+        "service_documentation": f"{issuer}/docs",
+    }
+
+
+def resource_metadata(issuer: str) -> dict[str, Any]:
+    """RFC 9728 section 2."""
+    return {
+        "resource": issuer,
+        "authorization_servers": [issuer],
+        "scopes_supported": list(SCOPES),
+        "bearer_methods_supported": ["header"],
+        "authorization_details_types_supported": [TYPE],
+        "resource_name": "Civic data exchange",
+        "resource_documentation": f"{issuer}/docs",
+    }
+
+
+async def _answer(request: Request, endpoint: Callable[[Headers, Mapping[str, str]], Response]) -> Response:
+    try:
+        form = await read_form(request)
+    except OAuth2Error as error:
+        return refusal(error)
+    return await run_in_threadpool(endpoint, request.headers, form)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The parameters of the body; those without a value count as left out (RFC 6749 section 3.2). Raises `InvalidRequestError`."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise InvalidRequestError("The Content-Type must be application/x-www-form-urlencoded.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_FORM:
+            raise InvalidRequestError("The body is longer than 64 KiB.")
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError as error:
+        raise InvalidRequestError("The body is not a form in UTF-8.") from error
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise InvalidRequestError("A parameter is there twice.")
+    return {name: value for name, value in pairs if value}

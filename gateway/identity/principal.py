@@ -1,0 +1,111 @@
+"""Who is calling now, and the access rule of an endpoint as a type in its signature.
+
+def create(caller: Annotated[Principal, Allow("catalog:write")]) -> ...
+def read(caller: Anybody) -> ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Request, Security, params
+from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
+from fastapi.security import OAuth2
+
+from gateway.errors import ExchangeError
+from gateway.identity.scopes import SCOPES
+
+if TYPE_CHECKING:
+    from gateway.identity.directory import Directory
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A client with an accepted token. `contracts` are those that the token's authorization details name (RFC 9396);
+    `strong`: the client proved itself by private key when the token was issued. Never stored.
+    """
+
+    client_id: str
+    organization_id: str
+    scopes: frozenset[str]
+    roles: frozenset[str]
+    contracts: frozenset[str]
+    strong: bool
+    expires_at: datetime
+    token_id: str
+
+
+# Shows in the OpenAPI document how a token is got; the header is read below.
+ACCESS_TOKEN = OAuth2(
+    flows=OAuthFlows(clientCredentials=OAuthFlowClientCredentials(tokenUrl="/oauth/token", scopes=SCOPES)),
+    scheme_name="access_token",
+    description="An access token of /oauth/token, as `Authorization: Bearer <token>`.",
+    auto_error=False,
+)
+
+
+def allow(*scopes: str, roles: Sequence[str] = ()) -> Callable[..., Awaitable[Principal]]:
+    """A dependency that answers with the principal if its token has every one of `scopes` and it holds one of `roles`.
+
+    Raises `token_missing`, `token_invalid`, `token_expired` (401), `scope_missing`, `role_missing` (403).
+    """
+
+    async def allowed(request: Request, _header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal:
+        caller = authenticate(request)
+        if caller is None:
+            raise ExchangeError("token_missing", headers={"WWW-Authenticate": challenge(request)})
+        missing = [scope for scope in scopes if scope not in caller.scopes]
+        if missing:
+            header = challenge(request, error="insufficient_scope", scope=" ".join(scopes))
+            raise ExchangeError("scope_missing", f"The token lacks {' '.join(missing)}.", headers={"WWW-Authenticate": header})
+        if roles and not caller.roles.intersection(roles):
+            header = challenge(request)
+            raise ExchangeError("role_missing", f"This needs the role {' or '.join(roles)}.", headers={"WWW-Authenticate": header})
+        return caller
+
+    return allowed
+
+
+def Allow(*scopes: str, roles: Sequence[str] = ()) -> Any:  # noqa: N802 - it stands where a type stands, as `Depends` does
+    """`caller: Annotated[Principal, Allow("scope", roles=("auditor",))]`. Without scopes: any accepted token."""
+    security: params.Security = Security(allow(*scopes, roles=roles), scopes=list(scopes))
+    return security
+
+
+async def _anybody(request: Request, _header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal | None:
+    return authenticate(request)
+
+
+Anybody = Annotated[Principal | None, Security(_anybody)]
+"""A call that needs no token. One that is sent must still be good."""
+
+
+def authenticate(request: Request) -> Principal | None:
+    """The principal, or None if nothing was sent to prove one. Raises `token_invalid`, `token_expired`."""
+    sent = request.headers.getlist("authorization")
+    if not sent:
+        return None
+    directory: Directory = request.app.state.identity
+    scheme, _, token = sent[0].partition(" ")
+    try:
+        if len(sent) > 1 or scheme.lower() != "bearer":
+            raise ExchangeError("token_invalid", "`Authorization` must be there once, as `Bearer <token>`.")
+        return directory.authenticate(token.strip(" "))
+    except ExchangeError as refused:
+        refused.headers["WWW-Authenticate"] = challenge(request, error="invalid_token", description=refused.detail)
+        raise
+
+
+def challenge(request: Request, *, error: str | None = None, description: str | None = None, scope: str | None = None) -> str:
+    """The value of `WWW-Authenticate` (RFC 6750 section 3), with where to learn the rest (RFC 9728 section 5.1)."""
+    directory: Directory = request.app.state.identity
+    parts = {
+        "error": error,
+        "error_description": (description or "").replace("\\", "").replace('"', "'") or None,
+        "scope": scope,
+        "resource_metadata": f"{directory.issuer}/.well-known/oauth-protected-resource",
+    }
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items() if value is not None)

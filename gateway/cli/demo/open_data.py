@@ -53,8 +53,8 @@ def anybody_reads(cast: Cast, published: dict[str, int]) -> None:
     screen.note(f"{len(ours)} of them are in Port Credit, for example {ours[0]['name']}, {ours[0]['street_number']} {ours[0]['street']}")
 
 
-def take_up_an_offer(cast: Cast, published: dict[str, int]) -> str:
-    """The provider signs in advance, the start-up takes it up and reads at once; returns the contract."""
+def take_up_an_offer(cast: Cast, published: dict[str, int]) -> tuple[str, str]:
+    """The provider signs in advance, the start-up takes it up and reads at once; returns the offer and the contract."""
     screen = cast.screen
     screen.act("A standing offer: the provider signs in advance, the start-up reads at once")
     with screen.line("whoever is approved may plan transit with this, its whole history too"):
@@ -75,7 +75,7 @@ def take_up_an_offer(cast: Cast, published: dict[str, int]) -> str:
         events = [event for page in cast.consumer.pull(contract["id"]) for event in page.events]
     screen.claim(len(events) == published["transit-feed"], f"all {len(events)} trip updates came")
     screen.claim({event["contract"] for event in events} == {contract["id"]}, "each says under which contract it was delivered")
-    return str(contract["id"])
+    return str(offer["id"]), str(contract["id"])
 
 
 def terms(slug: str, purpose: str, *, history: str = "none") -> dict[str, str]:

@@ -49,7 +49,8 @@ class Screen:
         self._calls.clear()
         for place, ((method, path, status), times) in enumerate(grouped, start=1):
             told = meaning if place == len(grouped) else _on_the_way(path)
-            shown = f"{method:<4} {_SHORT.sub(r'\1..\2', path)}" + (f" x{times}" if times > 1 else "")
+            short = _SHORT.sub(r"\1..\2", path)
+            shown = f"{method:<4} {short}" + (f" x{times}" if times > 1 else "")
             colour = "32" if status < httpx2.codes.BAD_REQUEST else "33"
             self._print(f"  {self._paint('36', f'{shown:<{WIDTH}}')} {self._paint(colour, str(status))}  {told}".rstrip())
 

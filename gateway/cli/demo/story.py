@@ -18,18 +18,18 @@ def tell(exchange: Exchange, screen: Screen, began: float, *, leave: bool) -> No
     try:
         published = open_data.open_datasets(cast)
         open_data.anybody_reads(cast, published)
-        offer = open_data.take_up_an_offer(cast, published)
+        offer, transit = open_data.take_up_an_offer(cast, published)
         known = footfall.sign_a_contract(cast)
         footfall.visitors_consent(cast, known)
         listener = footfall.read_what_is_allowed(cast, known)
         footfall.advertising_is_denied(cast)
         footfall.a_visitor_withdraws(cast, known, listener)
         footfall.the_contract_is_suspended(cast, known, listener)
-        audited.the_auditor_asks(cast, [offer, known.contract], listener)
+        audited.the_auditor_asks(cast, [transit, known.contract], listener)
         screen.say(f"\nEvery claim held. {time.monotonic() - began:.0f} seconds.")
         if not leave:
             path = exchange.folder / "env"
-            write = partial(tour.write_environment, path, exchange, cast, offer, known.contract)
+            write = partial(tour.write_environment, path, exchange, cast, {"OFFER": offer, "TRANSIT": transit, "FOOTFALL": known.contract})
             write()
             tour.show(screen, path)
             tour.stay(exchange, write)

@@ -34,12 +34,12 @@ LINES = (
     ("who the start-up is", curl("/v1/me", bearer="CONSUMER")),
     (
         "trip updates under the offer, one line each",
-        curl("/v1/contracts/$OFFER/events?limit_bytes=2000", bearer="CONSUMER_OFFER", accept="application/x-ndjson"),
+        curl("/v1/contracts/$TRANSIT/events?limit_bytes=2000", bearer="CONSUMER_TRANSIT", accept="application/x-ndjson"),
     ),
     ("the text that both sides signed", curl("/v1/contracts/$FOOTFALL/text", bearer="CONSUMER")),
     (
-        "would advertising be allowed, and why not",
-        curl("/v1/decisions", bearer="CONSUMER", body={"dataset": "port-credit-footfall", "purpose": "advertising"}),
+        "advertising: no, and why",
+        curl("/v1/contracts", bearer="CONSUMER", body={"dataset": "port-credit-footfall", "purpose": "advertising"}),
     ),
     (
         "who received footfall, and under which decision",
@@ -56,22 +56,24 @@ LINES = (
 )
 
 
-def write_environment(path: Path, exchange: Exchange, cast: Cast, offer: str, footfall: str) -> None:
-    """The variables, for `. FILE` in a shell; readable by its owner only, replaced at once and never half written."""
-    variables = {
-        "EXCHANGE_URL": exchange.url,
-        "OFFER": offer,
-        "FOOTFALL": footfall,
+def write_environment(path: Path, exchange: Exchange, cast: Cast, known: dict[str, str]) -> None:
+    """The variables, for `. FILE` in a shell; readable by its owner only, replaced at once and never half written.
+
+    `known` are the identifiers that lines name: an offer, and the contracts of the story.
+    """
+    tokens = {
+        "OPERATOR": _token(cast.operator),
         "PROVIDER": _token(cast.provider),
         "CONSUMER": _token(cast.consumer),
-        "CONSUMER_OFFER": _token(cast.consumer, offer),
-        "CONSUMER_FOOTFALL": _token(cast.consumer, footfall),
+        "CONSUMER_TRANSIT": _token(cast.consumer, known["TRANSIT"]),
+        "CONSUMER_FOOTFALL": _token(cast.consumer, known["FOOTFALL"]),
         "AUDITOR": _token(cast.auditor),
-        "OPERATOR": _token(cast.operator),
     }
+    variables = known | {"CONSUMER_ORGANIZATION": cast.consumer_id} | tokens
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(f"export EXCHANGE_URL={exchange.url}\n")
         file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
     fresh.replace(path)
 

@@ -19,6 +19,7 @@ present if is_object(sheet)
 purposes contains input.purpose.code
 
 purposes contains code if {
+	is_array(input.purpose.broader)
 	some code in input.purpose.broader
 }
 

@@ -40,6 +40,11 @@ test_a_rule_that_does_not_speak_of_consent_is_refused if {
 	refused(samples.receive, samples.sheet_of({"consent": "perhaps"}), "no_ground_without_consent")
 }
 
+test_internal_data_whose_rule_does_not_speak_of_consent_is_not_proven if {
+	facts := samples.changed(samples.receive, {"dataset": {"classification": "internal"}})
+	not consent.proven with input as facts with data.exchange.rules as samples.sheet_of({"consent": "perhaps"})
+}
+
 test_internal_data_may_need_no_consent if {
 	facts := samples.changed(samples.receive, {"dataset": {"classification": "internal", "has_subject": false}})
 	allowed(facts, samples.sheet_of({"consent": "not_required"}))

@@ -28,8 +28,11 @@ class Question:
     @property
     def key(self) -> tuple[Any, ...]:
         """What tells this question from others; the contract's terms count, because a proposal has no identifier yet."""
-        caller = self.caller
-        who = (caller.client_id, caller.strong, self.contract is not None and self.contract.id in caller.contracts) if caller else None
+        caller, who = self.caller, None
+        if caller is not None:
+            # A token that names contracts reads no other: one that names none is another caller than one that names another.
+            named = self.contract is not None and self.contract.id in caller.contracts
+            who = (caller.client_id, caller.strong, caller.roles, bool(caller.contracts), named)
         return (self.action, who, self.dataset.slug, self.purpose, self.contract)
 
     @property

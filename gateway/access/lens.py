@@ -46,7 +46,8 @@ class Shape:
     key: bytes
     fields: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]] | None]
     """By schema version; None: the data passes whole."""
-    rows: tuple[tuple[tuple[str, ...], frozenset[Any]], ...]
+    rows: tuple[tuple[tuple[str, ...], frozenset[tuple[bool, Any]]], ...]
+    """(path, values that pass), each value beside whether it is a boolean: 1 is not true."""
     core_only: bool
     time_bucket: Callable[[Any], Any] | None
     """What the coarsest time bucket of the data does to the attribute `time`, which would tell the time all the same."""
@@ -62,7 +63,8 @@ class Shape:
         """
         data = event.get("data")
         for path, allowed in self.rows:
-            if _at(data, path) not in allowed:
+            value_there = _at(data, path)
+            if (isinstance(value_there, bool), value_there) not in allowed:
                 return None
         version = event.get("schemaversion", self.current)
         if version not in self.fields:
@@ -136,7 +138,7 @@ def compile_shape(obligations: tuple[dict[str, Any], ...], dataset: DatasetView)
     """Compile the field obligations of an allowing decision. Raises `Refusal` for one that cannot be carried out: deny."""
     guarded = dataset.classification in GUARDED
     rules = field_rules(obligations, dataset)
-    rows = tuple((_path(o["pointer"]), frozenset(o["values"])) for o in obligations if o["kind"] == "row_filter")
+    rows = tuple((_path(o["pointer"]), frozenset((isinstance(value, bool), value) for value in o["values"])) for o in obligations if o["kind"] == "row_filter")
     periods = [rule.pseudonym_period_ms for rule in rules if rule.kind == "pseudonymise"]
     buckets = [rule.bucket_ms for rule in rules if rule.bucket_ms is not None]
     identity = orjson.dumps([obligations, guarded, dataset.slug, sorted(dataset.schemas)], option=orjson.OPT_SORT_KEYS)

@@ -42,10 +42,9 @@ def install(session: Session, files: Mapping[str, str], *, actor: str | None = N
 
     Raises `SettingsRefused` with file and reason if they do not pass the gates of the embedded engine.
     """
-    problems = vet(modules_of(files))
+    problems = vet(modules_of(files), sheets_of(files))
     if problems:
         raise SettingsRefused("These policies are refused: " + "; ".join(problems))
-    sheets_of(files)
     revision = PolicyRevision(
         id=new_id("pol"), state="active", files=dict(files), digest=digest_of(files), created_at=now(), activated_at=now()
     )

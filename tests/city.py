@@ -1,0 +1,139 @@
+"""A small city for tests of the rooms that need neither log nor policy: real database, directories, tokens and routes."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from joserfc import jwt
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from consent.index import ConsentIndex
+from gateway.answers import answer_errors
+from gateway.audit import api as audit_api
+from gateway.catalog.directory import Directory as Catalog
+from gateway.catalog.models import Dataset, SchemaVersion
+from gateway.changes import Changes
+from gateway.consents import api as consents_api
+from gateway.database import Database, new_id, now
+from gateway.http import refuse_unknown_query
+from gateway.identity.directory import Directory
+from gateway.identity.models import Client, Organization
+from gateway.identity.scopes import ROLES, SCOPES
+from gateway.keys import write_keys
+from gateway.settings import Settings
+
+ISSUER = "http://exchange.test"
+FOOTFALL = "port-credit-footfall"
+
+
+class City:
+    """Transit provides `port-credit-footfall`, of which visitors are the subject, and `stops`, which has none. Planner is a start-up.
+
+    The city's own organization operates; its client has every role. `as_(client)` gives the headers of a call.
+    """
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder)
+        self.keys = write_keys(self.settings.resolved_key_file)
+        self.identity, self.catalog, self.consents = Directory(ISSUER, self.keys), Catalog(), ConsentIndex()
+        self.changes = Changes(database)
+        with database.transaction() as session:
+            self.city, self.transit, self.planner = (self._organization(session, name) for name in ("City", "Transit", "Planner"))
+            session.flush()
+            self.officer = self._client(session, self.city, *ROLES)
+            self.provider, self.consumer = (self._client(session, owner) for owner in (self.transit, self.planner))
+            self._dataset(session, FOOTFALL, subject="/visitor", scheme="opaque")
+            self._dataset(session, "stops")
+        for room in (self.identity, self.catalog, self.consents):
+            self.changes.listen(room.on_changes)
+        self.changes.start(self._load)
+        self.http = TestClient(self._app(), base_url=ISSUER)
+
+    def as_(self, client: str, *scopes: str) -> dict[str, str]:
+        second = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": ISSUER,
+            "sub": client,
+            "client_id": client,
+            "client_auth_method": "client_secret_basic",
+            "iat": second,
+            "exp": second + 600,
+            "jti": secrets.token_hex(8),
+            "scope": " ".join(scopes or SCOPES),
+        }
+        key = self.keys.signing["token"]
+        token = jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": key.kid}, claims, key, algorithms=["ES256"])
+        return {"Authorization": f"Bearer {token}"}
+
+    def _load(self, session: Session) -> None:
+        for room in (self.identity, self.catalog, self.consents):
+            room.load(session)
+
+    def _app(self) -> FastAPI:
+        app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
+        for name in ("settings", "keys", "database", "changes", "identity", "catalog", "consents"):
+            setattr(app.state, name, getattr(self, name))
+        app.include_router(audit_api.router)
+        app.include_router(consents_api.router)
+        answer_errors(app)
+        return app
+
+    def _organization(self, session: Session, name: str) -> str:
+        organization = Organization(
+            id=new_id("org"), name=name, kind="partner", standing="approved", contact=None, operates=name == "City", created_at=now()
+        )
+        session.add(organization)
+        return organization.id
+
+    def _client(self, session: Session, organization: str, *roles: str) -> str:
+        client = Client(
+            id=new_id("cli"),
+            organization_id=organization,
+            name="Client",
+            standing="active",
+            scopes=list(SCOPES),
+            roles=list(roles),
+            token_endpoint_auth_method="client_secret_basic",
+            created_at=now(),
+        )
+        session.add(client)
+        return client.id
+
+    def _dataset(self, session: Session, slug: str, subject: str | None = None, scheme: str | None = None) -> None:
+        words: dict[str, Any] = {"title": {"en": slug, "fr": slug}, "description": {"en": slug, "fr": slug}}
+        session.add(
+            Dataset(
+                slug=slug,
+                owner_id=self.transit,
+                **words,
+                classification="personal",
+                licence={"id": "CC-BY-4.0", "url": "https://creativecommons.org/licenses/by/4.0/", "attribution": "City"},
+                subject_pointer=subject,
+                subject_scheme=scheme,
+                personal_pointers=[subject] if subject else [],
+                partitions=1,
+                compatibility="backward",
+                topic=slug,
+                current=1,
+                created_at=now(),
+            ),
+        )
+        session.flush()
+        session.add(SchemaVersion(dataset_slug=slug, number=1, document={"type": "object"}, created_at=now()))
+
+
+@contextmanager
+def a_city(database: Database, folder: Path) -> Iterator[City]:
+    city = City(database, folder)
+    with city.http:
+        yield city
+    city.changes.stop()

@@ -166,7 +166,9 @@ def test_who_gave_up_waiting_does_not_disturb_the_others(database: Database, wri
 
 def test_stopping_writes_what_waits_and_refuses_what_comes(database: Database) -> None:
     writer = AuditWriter(database)
+    assert not writer.alive
     writer.start()
+    assert writer.alive
 
     async def deliver() -> None:
         waiting = [asyncio.ensure_future(writer.release(ENTRY)) for _ in range(200)]
@@ -177,6 +179,7 @@ def test_stopping_writes_what_waits_and_refuses_what_comes(database: Database) -
             await writer.release(ENTRY)
 
     asyncio.run(deliver())
+    assert not writer.alive
     assert len(entries(database)) == 200
 
 

@@ -83,7 +83,9 @@ def create_app(settings: Settings) -> FastAPI:
     state.engine = _engine(settings)
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
-    state.authorization = AuthorizationServer(settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id))
+    state.authorization = AuthorizationServer(
+        settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id)
+    )
     state.log = _log(settings)
     state.streams = Streams(
         settings=settings,
@@ -167,7 +169,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _load(app: FastAPI, session: Session) -> None:
-    for room in (app.state.identity, app.state.catalog, app.state.contracts, app.state.consents):
+    for room in (app.state.identity, app.state.catalog, app.state.contracts, app.state.consents, app.state.access):
         room.load(session)
 
 

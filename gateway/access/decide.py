@@ -21,6 +21,7 @@ from gateway.access.decision import Action, Answer, Decision, PolicyEngine, Poli
 from gateway.access.facts import Question, gather
 from gateway.access.lens import Refusal, received
 from gateway.access.models import DecisionRow
+from gateway.access.revisions import active
 from gateway.audit.denials import Denials
 from gateway.audit.record import Entry, record
 from gateway.catalog.directory import DatasetView
@@ -56,7 +57,14 @@ class Access:
         self._denials = denials
         self._lock = threading.Lock()
         self._generation = 0
+        self._revision: str | None = None
+        """The active revision as the changes tell it: an answer by another does not count, whatever the engine does meanwhile."""
         self._kept: dict[tuple[object, ...], tuple[Decision, frozenset[str]]] = {}
+
+    def load(self, session: Session) -> None:
+        """Learn the active revision, at start."""
+        revision = active(session)
+        self._revision = revision.id if revision else None
 
     def decide(
         self,
@@ -99,7 +107,9 @@ class Access:
         dataset = self._catalog.get(contract.dataset_slug)
         if dataset is None:
             raise ExchangeError("not_found")
-        consumer = Principal("cli_of_the_consumer", contract.consumer_id, frozenset(), frozenset(), frozenset(), strong=True, expires_at=now(), token_id="")
+        consumer = Principal(
+            "cli_of_the_consumer", contract.consumer_id, frozenset(), frozenset(), frozenset(), strong=True, expires_at=now(), token_id=""
+        )
         question = Question("propose", consumer, dataset, contract.purpose, replace(contract, state="proposed"))
         facts = gather(question, self._people, now())
         facts["client"]["standing"] = "active"
@@ -139,8 +149,10 @@ class Access:
     def on_changes(self, _session: Session, changes: Sequence[Change]) -> None:
         """Forget every decision that depended on what changed; after a change of policy, all."""
         objects = {change.object for change in changes}
-        everything = any(change.kind == "policy_activated" for change in changes)
+        activated = [change.object for change in changes if change.kind == "policy_activated"]
+        everything = bool(activated)
         with self._lock:
+            self._revision = activated[-1] if activated else self._revision
             self._generation += 1
             stale = [key for key, (_, depends) in self._kept.items() if everything or not depends.isdisjoint(objects)]
             for key in stale:
@@ -150,7 +162,10 @@ class Access:
         generation = self._generation
         at = now()
         facts = gather(question, self._people, at)
-        decision = _obey(self._ask(facts), question, at, orjson.dumps(facts))
+        answer = self._ask(facts)
+        if answer.revision != self._revision:
+            raise ExchangeError("policy_switching", headers={"Retry-After": "1"})
+        decision = _obey(answer, question, at, orjson.dumps(facts))
         self._store(question, decision, at)
         computed.labels(question.action, str(decision.allow).lower()).inc()
         with self._lock:

@@ -138,7 +138,11 @@ def compile_shape(obligations: tuple[dict[str, Any], ...], dataset: DatasetView)
     """Compile the field obligations of an allowing decision. Raises `Refusal` for one that cannot be carried out: deny."""
     guarded = dataset.classification in GUARDED
     rules = field_rules(obligations, dataset)
-    rows = tuple((_path(o["pointer"]), frozenset((isinstance(value, bool), value) for value in o["values"])) for o in obligations if o["kind"] == "row_filter")
+    rows = tuple(
+        (_path(o["pointer"]), frozenset((isinstance(value, bool), value) for value in o["values"]))
+        for o in obligations
+        if o["kind"] == "row_filter"
+    )
     periods = [rule.pseudonym_period_ms for rule in rules if rule.kind == "pseudonymise"]
     buckets = [rule.bucket_ms for rule in rules if rule.bucket_ms is not None]
     identity = orjson.dumps([obligations, guarded, dataset.slug, sorted(dataset.schemas)], option=orjson.OPT_SORT_KEYS)

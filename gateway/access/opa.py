@@ -74,6 +74,8 @@ class OpaEngine:
             try:
                 return self.ping()
             except PolicyUnavailable as error:
+                if self._expected != revision:
+                    return None  # suspended meanwhile: another revision comes
                 if self.bundles.problem is not None:
                     raise PolicyUnavailable(f"OPA refused the revision: {self.bundles.problem}") from error
                 if time.monotonic() > deadline:

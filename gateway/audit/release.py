@@ -56,11 +56,6 @@ class AuditWriter:
         self._open = False
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
-    @property
-    def alive(self) -> bool:
-        """True between `start` and `stop`. Whether the database takes entries, the next entry tells."""
-        return self._open and self._thread.is_alive()
-
     def start(self) -> None:
         self._open = True
         self._thread.start()

@@ -33,8 +33,8 @@ LINES = (
     ("the purposes, each with its DPV term", curl("/v1/purposes")),
     ("who the start-up is", curl("/v1/me", bearer="CONSUMER")),
     (
-        "trip updates under the offer, one line each",
-        curl("/v1/contracts/$TRANSIT/events?limit_bytes=2000", bearer="CONSUMER_TRANSIT", accept="application/x-ndjson"),
+        "trip updates under the offer",
+        curl("/v1/contracts/$TRANSIT/events?limit_bytes=2000", bearer="CONSUMER_TRANSIT"),
     ),
     ("the text that both sides signed", curl("/v1/contracts/$FOOTFALL/text", bearer="CONSUMER")),
     (

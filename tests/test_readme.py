@@ -1,0 +1,129 @@
+"""The README and the demonstration, as a newcomer meets them: one demonstration is started, and what both say is tried on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+UP = "Ctrl-C ends it."
+STORY_SECONDS = 150
+TIMED_OUT = 28
+"""curl's exit code where `--max-time` has ended a stream, as it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    folder: Path
+    told: str
+
+    def shell(self, lines: str) -> subprocess.CompletedProcess[str]:
+        """Run lines in the folder as a person would, and stop at the first that fails."""
+        words = ["bash", "-euo", "pipefail", "-c", lines]
+        return subprocess.run(words, cwd=self.folder, capture_output=True, text=True, check=False, timeout=120, env=environment())
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")} | {"LC_ALL": "C.UTF-8"}
+
+
+def url_of(output: Path) -> str:
+    found = re.search(r"at (http://127\.0\.0\.1:\d+)", output.read_text("utf-8"))
+    assert found
+    return found.group(1)
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / ".venv").symlink_to(sys.prefix)
+    output = folder / "told.txt"
+    with output.open("w") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.cli", "demo"],
+            cwd=folder,
+            env=environment() | {"PYTHONPATH": str(ROOT)},
+            stdout=told,
+            stderr=told,
+        )
+    try:
+        deadline = time.monotonic() + STORY_SECONDS
+        while UP not in output.read_text("utf-8") and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        yield Demonstration(folder, output.read_text("utf-8"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0, "Ctrl-C ends the demonstration well"
+        with pytest.raises(httpx2.ConnectError):  # and the exchange with it
+            httpx2.get(f"{url_of(output)}/livez")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_story_is_told_to_its_end_and_every_claim_holds(demonstration: Demonstration) -> None:
+    assert "Every claim held." in demonstration.told, demonstration.told[-4000:]
+    assert UP in demonstration.told
+    assert demonstration.told.count("  true  ") >= 25
+
+
+def test_the_file_of_variables_is_its_owners_alone(demonstration: Demonstration) -> None:
+    assert (demonstration.folder / "demo-data" / "env").stat().st_mode & 0o077 == 0
+    assert (demonstration.folder / "demo-data").stat().st_mode & 0o077 == 0
+
+
+def test_each_line_that_the_demonstration_prints_works_when_pasted(demonstration: Demonstration) -> None:
+    lines = [line.strip() for line in demonstration.told.splitlines() if line.startswith("  curl ")]
+    assert len(lines) >= 8
+    for line in lines:
+        ran = demonstration.shell(f". demo-data/env\n{line}")
+        assert ran.returncode == (TIMED_OUT if "--max-time" in line else 0), (line, ran.stderr)
+        assert ran.stdout, line
+        assert ("/problems/" in ran.stdout) == ("advertising" in line), (line, ran.stdout[:500])
+
+
+def test_the_shell_blocks_of_the_readme_work_one_after_another(demonstration: Demonstration) -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 7
+    ran = demonstration.shell("\n".join(f"{block}\necho '=== {number}'" for number, block in enumerate(blocks)))
+    assert ran.returncode == 0, ran.stderr
+    outputs = re.split(r"=== \d+\n", ran.stdout)[: len(blocks)]
+    for block, output in zip(blocks, outputs, strict=True):
+        assert ("/problems/" in output) == ('"advertising"' in block), (block, output[:500])
+        assert output.strip() or "client.curl" in block, block
+    assert "council" in outputs[0]
+    assert '"trip_id"' in outputs[3]
+    assert '"kind":"release"' in outputs[6].replace(" ", "")
+
+
+def test_the_python_block_of_the_readme_works(demonstration: Demonstration) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (demonstration.folder / "tour.py").write_text(block)
+    ran = demonstration.shell(f". demo-data/env\nPYTHONPATH={ROOT} .venv/bin/python tour.py")
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.splitlines()) == 4089
+
+
+def test_the_commands_of_the_readme_are_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for command in re.findall(r"`make (\w+)", README):
+        assert re.search(rf"^{command}:", makefile, re.MULTILINE), command
+
+
+@pytest.mark.parametrize(
+    "document", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")], ids=lambda path: path.name
+)
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target

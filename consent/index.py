@@ -7,8 +7,10 @@ read by others without a lock: what is held of a subject is replaced whole.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from heapq import heappop, heappush
 from itertools import islice
 from typing import Any, Protocol
 
@@ -64,6 +66,9 @@ class ConsentIndex:
         self._datasets: dict[str, dict[str, Held]] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
         self._views: dict[tuple[str, frozenset[str], str], View] = {}
+        self._instants: list[int] = []
+        self._awaited: set[int] = set()
+        self._lock = threading.Lock()
 
     def load(self, session: Session) -> None:
         """Read every record in force."""
@@ -104,15 +109,12 @@ class ConsentIndex:
         """`view` for one event."""
         return self.view(dataset, purposes, recipient)(sref, appended_ms, now_ms)
 
-    def until(self, dataset: str, purposes: frozenset[str], recipient: str, sref: str, now_ms: int) -> int | None:
-        """The next instant, in milliseconds since 1970, at which an answer on this subject may change by time alone."""
-        instants: list[int] = []
-        held = self._subjects(dataset).get(sref)
-        while held is not None:
-            since, until, scope, held = held
-            if scope.covers(purposes, recipient):
-                instants += [since, until]
-        return min((instant for instant in instants if now_ms < instant < FOREVER), default=None)
+    def next_instant(self, now_ms: int) -> int:
+        """The next instant, in milliseconds since 1970, at which a record begins or ends by time alone; `FOREVER` if none does."""
+        with self._lock:
+            while self._instants and self._instants[0] <= now_ms:
+                self._awaited.discard(heappop(self._instants))
+            return self._instants[0] if self._instants else FOREVER
 
     def _subjects(self, dataset: str) -> dict[str, Held]:
         # One dict for each dataset, for good: views hold on to it.
@@ -129,8 +131,17 @@ class ConsentIndex:
         scope = self._scopes.get((purposes, recipients))
         if scope is None:
             scope = self._scopes[purposes, recipients] = Scope(json.loads(purposes), json.loads(recipients))
-        until = FOREVER if valid_until is None else _floor_ms(valid_until)
-        return (_floor_ms(max(given_at, valid_from)), until, scope, others)
+        since, until = _floor_ms(max(given_at, valid_from)), FOREVER if valid_until is None else _floor_ms(valid_until)
+        self._await(until)
+        if valid_from > given_at:
+            self._await(since)
+        return (since, until, scope, others)
+
+    def _await(self, instant: int) -> None:
+        with self._lock:
+            if instant != FOREVER and instant not in self._awaited:
+                self._awaited.add(instant)
+                heappush(self._instants, instant)
 
 
 def _view(subjects: dict[str, Held], purposes: frozenset[str], recipient: str) -> View:

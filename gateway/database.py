@@ -80,7 +80,14 @@ def open_database(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, pool_size=16, max_overflow=16, pool_timeout=5, pool_pre_ping=True, connect_args={"connect_timeout": 3})
+    return create_engine(
+        url,
+        pool_size=16,
+        max_overflow=16,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000},
+    )
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import isodate
@@ -29,12 +29,15 @@ class Document(BaseModel):
 
 
 def parse_time(value: object) -> datetime:
-    """A time with zone from its RFC 3339 text. Raises `ValueError`."""
+    """A time in UTC from its RFC 3339 text. Raises `ValueError`."""
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str) or not RFC3339.fullmatch(value):
         raise ValueError("must be a time as in RFC 3339, for example 2026-11-23T12:00:00Z")
-    return datetime.fromisoformat(value)
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except OverflowError as error:  # the first or last day of the calendar, in a zone that lies beyond it
+        raise ValueError("lies outside the calendar") from error
 
 
 def check_period(value: str) -> str:

@@ -23,11 +23,12 @@ from gateway.changes import Changes, note
 from gateway.database import Database, Reading, Transaction, new_id, now, rfc3339
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import Document, Time
+from gateway.idempotency import IdempotentRoute
 from gateway.identity.directory import Directory
 from gateway.identity.principal import Allow, Principal
 from gateway.keys import Keys
 
-router = APIRouter(prefix="/v1/consents", tags=["consents"])
+router = APIRouter(prefix="/v1/consents", tags=["consents"], route_class=IdempotentRoute)
 
 OFFICER = "privacy_officer"
 Reader = Annotated[Principal, Allow("consents:read")]

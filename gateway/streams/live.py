@@ -99,8 +99,8 @@ class Streams:
             await self.open.none_left()
 
     def on_changes(self, _session: Session, changes: Sequence[Change]) -> None:
-        """After a change that forbids, what was judged is judged again; waiting streams wake up and look."""
-        if any(change.forbids for change in changes):
+        """After a change that forbids, or gives consent, what was judged is judged again; waiting streams wake up and look."""
+        if any(change.forbids or change.kind == "consent_given" for change in changes):
             self.stamp.advance()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake_all)
@@ -133,6 +133,7 @@ class Streams:
             dataset.slug,
             Lens(shape, self._contract_key(what), self._attributes(dataset, contract)),
             self._allows(decision, dataset, contract),
+            self.consents,
             self.secrets,
             self.stamp,
         )

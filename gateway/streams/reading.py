@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -159,7 +159,7 @@ class Reading:
         log = self.streams.log
         if cursor == "latest":
             return (await log.bounds(dataset.topic, partition))[1]
-        wanted_ms = earliest_ms if cursor == "earliest" else max(earliest_ms, milliseconds(parse_time(cursor).astimezone(UTC)))
+        wanted_ms = earliest_ms if cursor == "earliest" else max(earliest_ms, milliseconds(parse_time(cursor)))
         if wanted_ms <= 0:
             return (await log.bounds(dataset.topic, partition))[0]
         return await log.offset_at(dataset.topic, partition, wanted_ms)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import anyio.to_thread
 from prometheus_client import Counter
 
+from consent.index import FOREVER, ConsentIndex
 from consent.subjects import secrets_of
 from gateway.access.lens import Lens, Shape, Unfit
 from gateway.database import Database
@@ -23,7 +24,6 @@ CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
 KEPT_SHAPES = 8
 KEPT_JUDGEMENTS = 64
-FOREVER_MS = 1 << 62
 
 unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
 withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
@@ -84,8 +84,11 @@ class Stamp:
 class View:
     """A lens, and whose events may pass through it."""
 
-    def __init__(self, dataset: str, lens: Lens, allows: Allows | None, secrets: SubjectSecrets, stamp: Stamp) -> None:
+    def __init__(
+        self, dataset: str, lens: Lens, allows: Allows | None, consents: ConsentIndex, secrets: SubjectSecrets, stamp: Stamp
+    ) -> None:
         self._dataset = dataset
+        self._consents = consents
         self.lens = lens
         self._allows = allows
         self._secrets = secrets
@@ -136,8 +139,7 @@ class View:
             withheld.labels(self._dataset).inc(held_back)
         if bad:
             unfit.labels(self._dataset).inc(bad)
-        # Consent can begin or end by time alone; where it is asked for, a judgement is as old as a second at most.
-        until_ms = now_ms + 1000 if allows is not None else FOREVER_MS
+        until_ms = self._consents.next_instant(now_ms) if allows is not None else FOREVER
         return Judged(block, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms)
 
 

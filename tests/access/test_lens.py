@@ -193,7 +193,7 @@ def test_a_row_filter_on_one_does_not_pass_true() -> None:
 
 @pytest.mark.parametrize("data", [{"dwell": "long"}, {"dwell": True}, {"at": "yesterday"}, {"at": 5}, {"phone": 5}])
 def test_a_field_of_another_type_than_its_obligation_needs_does_not_fit(data: dict[str, Any]) -> None:
-    obligations = [
+    obligations: list[dict[str, Any]] = [
         {"kind": "generalise", "pointer": "/dwell", "step": 60},
         {"kind": "time_bucket", "pointer": "/at", "period": "PT15M"},
         {"kind": "mask", "pointer": "/phone", "keep_last": 4},

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from consent.index import ConsentIndex
+from consent.index import FOREVER, ConsentIndex
 from consent.models import ConsentRecord
 from consent.records import ANY_RECIPIENT, IllegalMove, Terms, give, name_of, require_move, withdraw
 from consent.subjects import as_text
@@ -187,12 +187,9 @@ def test_the_next_instant_that_matters_is_told(session: Session) -> None:
     given(session, valid_from=GIVEN_AT + timedelta(days=1), valid_until=GIVEN_AT + timedelta(days=2))
     given(session, BOB)
     index = loaded(session)
-    asked = ("footfall", TRANSIT, "org_planner")
-    assert index.until(*asked, ANN, GIVEN_MS) == GIVEN_MS + DAY_MS
-    assert index.until(*asked, ANN, GIVEN_MS + DAY_MS) == GIVEN_MS + 2 * DAY_MS
-    assert index.until(*asked, ANN, GIVEN_MS + 2 * DAY_MS) is None
-    assert index.until(*asked, BOB, GIVEN_MS) is None
-    assert index.until("footfall", frozenset({"research"}), "org_planner", ANN, GIVEN_MS) is None
+    assert index.next_instant(GIVEN_MS) == GIVEN_MS + DAY_MS
+    assert index.next_instant(GIVEN_MS + DAY_MS) == GIVEN_MS + 2 * DAY_MS
+    assert index.next_instant(GIVEN_MS + 2 * DAY_MS) == FOREVER
 
 
 def test_withdrawn_is_final(session: Session) -> None:

@@ -106,7 +106,7 @@ class Activation:
         self._database = database
         self._key = key
         self._wanted = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._worker = threading.Thread(target=self._follow, name="policy-activation", daemon=True)
         self.revision = ""
 
@@ -116,7 +116,7 @@ class Activation:
         self._worker.start()
 
     def stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._wanted.set()
         self._worker.join(timeout=5)
 
@@ -128,10 +128,10 @@ class Activation:
             self._wanted.set()
 
     def _follow(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._wanted.wait()
             self._wanted.clear()
-            if not self._stopping and not self._activate():
+            if not self._stopping.is_set() and not self._activate():
                 time.sleep(RETRY_S)
                 self._wanted.set()
 

@@ -44,11 +44,11 @@ class Finding:
     says: str
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Try each part. What rests on a part that is not well is not tried."""
+def examine(settings: Settings, *, least_free: int = FREE_BYTES) -> Iterator[Finding]:
+    """Try each part. What rests on a part that is not well is not tried. `least_free` is in bytes of disk."""
     engines = "the embedded engines: one machine, not for production" if settings.embedded else "engines of their own"
     yield Finding("settings", True, f"{settings.environment}, issuer {settings.issuer}, {engines}")
-    yield _disk(settings)
+    yield _disk(settings, least_free)
     try:
         app = create_app(settings)
     except SettingsRefused as refused:
@@ -66,10 +66,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
         app.state.database.close()
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings, least_free: int) -> Finding:
     folder = next(place for place in (settings.data_dir.absolute(), *settings.data_dir.absolute().parents) if place.exists())
     free = shutil.disk_usage(folder).free
-    if free < FREE_BYTES:
+    if free < least_free:
         return Finding("disk", False, f"{free // 2**20} MiB are free at {folder}: make room, or publishing will stop.")
     return Finding("disk", True, f"{free // 2**30} GiB free at {folder}")
 

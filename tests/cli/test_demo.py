@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from connectors.client import Client
+from gateway.cli.demo.audited import receipt_hash
+from gateway.cli.demo.process import MARK, DemoFailed, empty_folder
+from gateway.cli.demo.screen import ClaimFailed, Screen
+from tests.connectors.recorded import as_json, listening
+
+
+def test_a_claim_that_is_false_fails_loudly() -> None:
+    out = StringIO()
+    with pytest.raises(ClaimFailed):
+        Screen(out).claim([], "something came")
+    assert "FALSE something came" in out.getvalue()
+
+
+def test_each_line_is_a_call_that_was_made() -> None:
+    out = StringIO()
+    screen = Screen(out)
+    with listening() as server, Client(server.url, on_response=screen.heard) as client:
+        server.give("/v1/datasets", *[as_json({})] * 2)
+        server.give("/v1/me", as_json({}))
+        with screen.line("looked twice, and asked who it is"):
+            client.get("/v1/datasets")
+            client.get("/v1/datasets")
+            client.get("/v1/me")
+    first, second = out.getvalue().splitlines()
+    assert first.split() == ["GET", "/v1/datasets", "x2", "200"]
+    assert second.split() == ["GET", "/v1/me", "200", "looked", "twice,", "and", "asked", "who", "it", "is"]
+
+
+def test_a_line_stands_there_also_if_the_call_was_refused() -> None:
+    out = StringIO()
+    screen = Screen(out)
+    with listening() as server, httpx2.Client(base_url=server.url, event_hooks={"response": [screen.heard]}) as http:
+        server.give("/v1/contracts", as_json({"code": "policy_denied"}, status=403))
+        with screen.line("no"):
+            http.post("/v1/contracts")
+    assert out.getvalue().split() == ["POST", "/v1/contracts", "403", "no"]
+
+
+def test_a_folder_that_no_demonstration_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DemoFailed):
+        empty_folder(tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway.cli", "demo", "--exit", "--data-dir", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "another folder" in ended.stdout
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_an_earlier_demonstration_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / MARK).touch()
+    (tmp_path / "data").mkdir()
+    empty_folder(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [MARK]
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_receipt_is_found_under_the_form_that_the_log_shows() -> None:
+    assert receipt_hash("sha-256=:+/8AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:") == "-_8AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"

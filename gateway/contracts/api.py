@@ -143,26 +143,26 @@ def sign_contract(
 
 
 @router.post("/{contract_id}/suspend", summary="Suspend a contract", responses=CONTRACT)
-def suspend_contract(caller: Writer, known: Written, session: Transaction, why: Reason = None) -> ContractDocument:
+def suspend_contract(caller: Writer, known: Written, catalog: Catalog, session: Transaction, why: Reason = None) -> ContractDocument:
     """By the provider or the privacy officer. Its streams end; nothing is delivered until it is resumed."""
     contract = session.get_one(Contract, known.id)
-    suspend(session, contract, why or Act(), caller)
+    suspend(session, contract, why or Act(), caller, both_sign=_dataset(known.dataset_slug, catalog).needs_signatures)
     return _shown(contract)
 
 
 @router.post("/{contract_id}/resume", summary="Resume a contract", responses=CONTRACT)
-def resume_contract(caller: Writer, known: Written, session: Transaction, why: Reason = None) -> ContractDocument:
+def resume_contract(caller: Writer, known: Written, catalog: Catalog, session: Transaction, why: Reason = None) -> ContractDocument:
     """By the side that suspended it, or by the privacy officer."""
     contract = session.get_one(Contract, known.id)
-    resume(session, contract, why or Act(), caller)
+    resume(session, contract, why or Act(), caller, both_sign=_dataset(known.dataset_slug, catalog).needs_signatures)
     return _shown(contract)
 
 
 @router.post("/{contract_id}/end", summary="End a contract", responses=CONTRACT)
-def end_contract(caller: Writer, known: Written, session: Transaction, why: Reason = None) -> ContractDocument:
+def end_contract(caller: Writer, known: Written, catalog: Catalog, session: Transaction, why: Reason = None) -> ContractDocument:
     """By either side or the privacy officer, for good. A proposal is withdrawn or declined by it."""
     contract = session.get_one(Contract, known.id)
-    end(session, contract, why or Act(), caller)
+    end(session, contract, why or Act(), caller, both_sign=_dataset(known.dataset_slug, catalog).needs_signatures)
     return _shown(contract)
 
 

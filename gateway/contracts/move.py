@@ -48,23 +48,23 @@ def sign(session: Session, contract: Contract, document: Signing, dataset: Datas
         note_act(session, contract, "activated", caller, {"text_digest": contract.text_digest})
 
 
-def suspend(session: Session, contract: Contract, act: Act, caller: Principal) -> None:
+def suspend(session: Session, contract: Contract, act: Act, caller: Principal, *, both_sign: bool) -> None:
     """No event leaves under it until it is resumed. Raises `illegal_state`, `role_missing`."""
-    side = _move(contract, "suspend", act, caller)
+    side = _move(contract, "suspend", act, caller, both_sign=both_sign)
     contract.state, contract.suspended_by = "suspended", side
     note_act(session, contract, "suspended", caller, {"by": side})
 
 
-def resume(session: Session, contract: Contract, act: Act, caller: Principal) -> None:
+def resume(session: Session, contract: Contract, act: Act, caller: Principal, *, both_sign: bool) -> None:
     """By the side that suspended it, or by the officer. Raises `illegal_state`, `role_missing`, `needs_officer`."""
-    side = _move(contract, "resume", act, caller)
+    side = _move(contract, "resume", act, caller, both_sign=both_sign)
     contract.state, contract.suspended_by = "active", None
     note_act(session, contract, "resumed", caller, {"by": side})
 
 
-def end(session: Session, contract: Contract, act: Act, caller: Principal) -> None:
+def end(session: Session, contract: Contract, act: Act, caller: Principal, *, both_sign: bool) -> None:
     """For good; a proposal is withdrawn or declined by the same act. Raises `illegal_state`, `role_missing`."""
-    side = _move(contract, "end", act, caller)
+    side = _move(contract, "end", act, caller, both_sign=both_sign)
     end_as(session, contract, ENDED_BY[side], caller)
 
 
@@ -82,8 +82,8 @@ def end_for_revoked_licence(session: Session, contracts: Iterable[Contract], cal
         end_as(session, contract, "licence_revoked", caller)
 
 
-def _move(contract: Contract, verb: Verb, act: Act, caller: Principal) -> Side:
-    side = acting_side(contract, verb, sides_of(caller, contract), both_sign=False)
+def _move(contract: Contract, verb: Verb, act: Act, caller: Principal, *, both_sign: bool) -> Side:
+    side = acting_side(contract, verb, sides_of(caller, contract), both_sign=both_sign)
     contract.reason, contract.reason_note = act.reason, act.note
     return side
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwa import JWSAlgModel
 
 from gateway.errors import Invalid
 from gateway.identity.client_keys import ALGORITHMS, keys_for
@@ -40,7 +41,7 @@ def verify_detached(signature: str, text_digest: str, jwks: dict[str, Any]) -> s
 
 
 class _Algorithms(jws.JWSRegistry):
-    def get_alg(self, name: str) -> jws.JWSAlgModel:
+    def get_alg(self, name: str) -> JWSAlgModel:
         """Without joserfc's warning for `EdDSA`: RFC 9864 renames it, and the clients of today say it."""
         if name not in ALGORITHMS:
             raise UnsupportedAlgorithmError(name)

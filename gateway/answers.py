@@ -65,6 +65,8 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
 
 def _place(found: Any) -> dict[str, str]:
     where, *path = found["loc"]
+    if found["type"] == "json_invalid":
+        return {"pointer": "", "detail": "is not JSON"}
     told = str(found["msg"]).removeprefix("Value error, ")
     if where == "body":
         return {"pointer": _pointer(path), "detail": told}
@@ -77,6 +79,8 @@ def _pointer(path: Sequence[str | int]) -> str:
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400 and error.__cause__ is not None:  # FastAPI, of a body that Python's parser did not survive
+        return answer(request, Invalid([{"pointer": "", "detail": "is not JSON in UTF-8, or nested too deep"}]))
     code = BY_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
     return answer(request, ExchangeError(code, headers=error.headers))
 

@@ -34,7 +34,7 @@ from gateway.contracts.directory import Directory as Contracts
 from gateway.contracts.expiry import expire_due
 from gateway.database import Database, now
 from gateway.errors import ExchangeError
-from gateway.http import refuse_unknown_query
+from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
 from gateway.identity import oauth
 from gateway.identity.authorization_server import AuthorizationServer
@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(refuse_unknown_query)],
+        dependencies=[Depends(refuse_unknown_query), Depends(refuse_other_media_types)],
     )
     state = app.state
     state.settings = settings

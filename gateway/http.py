@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import isodate
@@ -44,6 +44,8 @@ def check_period(value: str) -> str:
     """A positive ISO 8601 duration of fixed length (no years or months). Raises `ValueError`."""
     try:
         length = isodate.parse_duration(value)
+        if not isinstance(length, timedelta):
+            raise ValueError("years and months have no fixed length")  # noqa: TRY004 - one answer for all that is no such duration
         fixed = length.total_seconds() > 0
     except (isodate.ISO8601Error, AttributeError, OverflowError, ValueError) as error:
         raise ValueError("must be an ISO 8601 duration of days, hours, minutes or seconds, for example P30D or PT15M") from error
@@ -78,6 +80,16 @@ def refuse_unknown_query(request: Request) -> None:
     unknown = sorted(set(request.query_params) - set(_query_names(request.scope["route"].dependant)))
     if unknown:
         raise Invalid([{"pointer": f"?{name[:64]}", "detail": "is not a parameter of this call"} for name in unknown])
+
+
+def refuse_other_media_types(request: Request) -> None:
+    """A dependency of every route: a body of a call that takes JSON must say that it is JSON. Raises `unsupported_media_type`."""
+    headers, route = request.headers, request.scope["route"]
+    if getattr(route, "body_field", None) is None or ("transfer-encoding" not in headers and headers.get("content-length", "0") == "0"):
+        return
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise ExchangeError("unsupported_media_type", "This call takes a JSON document.", headers={"Accept": "application/json"})
 
 
 def page(

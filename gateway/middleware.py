@@ -10,10 +10,10 @@ import time
 import structlog
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.database import new_id
-from gateway.errors import ExchangeError
 
 log = structlog.get_logger("gateway.requests")
 
@@ -66,7 +66,10 @@ class Requests:
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """`receive` that refuses bodies over the limit with `body_too_large`, by their length where it is given, else as they come."""
+    """`receive` that refuses bodies over the limit with 413, by their length where it is given, else as they come.
+
+    Starlette's own exception, because FastAPI lets no other through while it reads a body.
+    """
     most = MOST_BATCH if scope["path"].endswith("/events") else MOST_BODY
     length = Headers(scope=scope).get("content-length", "")
     declared = int(length) if length.isascii() and length.isdigit() else 0
@@ -75,12 +78,12 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
     async def bounded() -> Message:
         nonlocal received
         if declared > most:
-            raise ExchangeError("body_too_large", f"The body may have {most} bytes.")
+            raise HTTPException(413)
         message = await receive()
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
             if received > most:
-                raise ExchangeError("body_too_large", f"The body may have {most} bytes.")
+                raise HTTPException(413)
         return message
 
     return bounded

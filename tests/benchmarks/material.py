@@ -1,0 +1,176 @@
+"""What the benchmarks publish: events of 1 kB, the datasets that take them, and the rule sheet that guards those about people.
+
+Seeded: every run publishes the same.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.resources import POLICIES
+
+SEED = 20261123
+EVENT_BYTES = 1000
+SUBJECTS = 1000
+BATCH = 100
+PURPOSE = "transit-planning"
+MARKER = b'"specversion"'
+"""Stands once in every event."""
+
+Event = dict[str, Any]
+
+_TEXT = {"type": "string", "maxLength": 1000}
+_NUMBER = {"type": "number", "minimum": 0}
+FIELDS: dict[str, dict[str, Any]] = {
+    "visitor": _TEXT | {"minLength": 1},
+    "at": {"type": "string", "format": "date-time"},
+    "zone": _TEXT | {"pattern": "^[a-z]+(-[a-z]+)*$"},
+    "dwell_seconds": {"type": "integer", "minimum": 0, "maximum": 86400},
+    "business": _TEXT,
+    "age_band": {"type": "string", "enum": ["18-24", "25-34", "35-44", "45-54", "55-64", "65+"]},
+    "sensor": _TEXT,
+    "firmware": _TEXT,
+    "entered_by": _TEXT,
+    "left_by": _TEXT,
+    "stops_near": {"type": "array", "items": _TEXT, "maxItems": 20},
+    "temperature": {"type": "number"},
+    "humidity": _NUMBER,
+    "confidence": _NUMBER | {"maximum": 1},
+    "remark": _TEXT,
+    "synthetic": {"const": True},
+}
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "additionalProperties": False,
+    "required": sorted(FIELDS),
+    "properties": FIELDS,
+}
+DROPPED = ("age_band", "business")
+"""What the rule sheet does not keep."""
+
+_WORDS = [
+    "lakeshore",
+    "harbour",
+    "elm",
+    "stavebank",
+    "hurontario",
+    "rhododendron",
+    "marina",
+    "lighthouse",
+    "mill",
+    "credit",
+    "river",
+    "park",
+    "queen",
+    "front",
+]
+
+
+def events(count: int, *, first: int = 0) -> Iterator[Event]:
+    """`count` events of `EVENT_BYTES` bytes of JSON each, the first numbered `first`; about `SUBJECTS` people at random."""
+    choose = random.Random(SEED + first)
+    for number in range(first, first + count):
+        event = _event(number, choose)
+        event["data"]["remark"] = ""
+        short = EVENT_BYTES - len(compact(event))
+        remark = " ".join(choose.choices(_WORDS, k=short // 5 + 1))
+        event["data"]["remark"] = remark[:short]
+        yield event
+
+
+def _event(number: int, choose: random.Random) -> Event:
+    minute = number // 60 % 60
+    at = f"2026-11-23T{number // 3600 % 24:02}:{minute:02}:{number % 60:02}Z"
+    return {
+        "specversion": "1.0",
+        "id": f"{number:012}",
+        "source": f"/bench/sensors/{number % 40}",
+        "type": "example.bench.visit",
+        "time": at,
+        "datacontenttype": "application/json",
+        "data": {
+            "visitor": subject(choose.randrange(SUBJECTS)),
+            "at": at,
+            "zone": f"{choose.choice(_WORDS)}-{choose.choice(_WORDS)}",
+            "dwell_seconds": choose.randrange(7200),
+            "business": f"{choose.choice(_WORDS).title()} & Daughters",
+            "age_band": choose.choice(FIELDS["age_band"]["enum"]),
+            "sensor": f"urn:sensor:{choose.randrange(10**9):09}",
+            "firmware": f"4.{choose.randrange(30)}.{choose.randrange(30)}",
+            "entered_by": f"{choose.choice(_WORDS)} door",
+            "left_by": f"{choose.choice(_WORDS)} door",
+            "stops_near": [f"{choose.choice(_WORDS)} at {choose.choice(_WORDS)}" for _ in range(3)],
+            "temperature": round(choose.uniform(-20, 35), 1),
+            "humidity": round(choose.random(), 3),
+            "confidence": round(choose.random(), 3),
+            "synthetic": True,
+        },
+    }
+
+
+def subject(number: int) -> str:
+    """The identifier of an invented person."""
+    return f"invented-visitor-{number:05}"
+
+
+def compact(value: Any) -> bytes:
+    """JSON without spaces."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def dataset(slug: str, *, personal: bool, partitions: int) -> dict[str, Any]:
+    """The document of a dataset that takes these events."""
+    document: dict[str, Any] = {
+        "slug": slug,
+        "title": {"en": "Benchmark (synthetic)", "fr": "Mesure (synthétique)"},
+        "description": {"en": "Invented visits, to measure with.", "fr": "Visites inventées, pour mesurer."},
+        "classification": "personal" if personal else "open",
+        "licence": {"id": "CC0-1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/", "attribution": "Invented."},
+        "partitions": partitions,
+        "compatibility": "backward",
+        "schema": SCHEMA,
+    }
+    if personal:
+        document |= {
+            "subject_pointer": "/visitor",
+            "key_pointer": "/visitor",
+            "personal_pointers": ["/visitor", *(f"/{name}" for name in DROPPED)],
+        }
+        document |= {"legal_authority": "None: invented visitors", "assessment": "None: invented visitors"}
+    return document
+
+
+def policies(folder: Path, slugs: list[str]) -> Path:
+    """The shipped policies with a rule sheet for each of these datasets, in a new folder."""
+    made = folder / "policies"
+    shutil.copytree(POLICIES, made)
+    for slug in slugs:
+        (made / "rules" / f"{slug}.json").write_text(json.dumps(_sheet(slug)), "utf-8")
+    return made
+
+
+def _sheet(slug: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {f"/{name}": "as_is" for name in FIELDS if name not in DROPPED}
+    kept |= {"/visitor": "pseudonymise", "/at": {"time_bucket": "PT15M"}, "/dwell_seconds": {"generalise": 60}}
+    rule = {
+        "purposes": [PURPOSE],
+        "recipients": ["approved_organizations"],
+        "consent": "required",
+        "keep": kept,
+        "retain": "P90D",
+        "onward_transfer": False,
+    }
+    return {
+        "dataset": slug,
+        "legal_ground": "consent",
+        "legal_reference": "None: invented visitors",
+        "assessment": "None: invented visitors",
+        "default": "deny",
+        "rules": [rule],
+    }

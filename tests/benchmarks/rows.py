@@ -1,0 +1,58 @@
+"""The rows of the benchmark, in the order in which they run, and the goal of each result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.benchmarks import inside, latency, throughput
+from tests.benchmarks.measured import Measured
+from tests.benchmarks.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement: the names of its results, and the seconds after which it is given up."""
+
+    names: tuple[str, ...]
+    measure: Callable[[Stage], Measured]
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a result should reach."""
+
+    sign: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.value:g}"
+
+    def is_met(self, result: float) -> bool:
+        return result >= self.value if self.sign == ">=" else result <= self.value
+
+
+# The memory of an idle gateway comes before anything that is not idle.
+ROWS = (
+    Row(("rss_idle_mb",), inside.rss_idle, 30),
+    Row(("first_event_ms", "first_event_calls"), latency.first_event, 120),
+    Row(("enforce_us",), inside.enforce, 120),
+    Row(("decide_cached_us",), inside.decide_cached, 120),
+    Row(("decide_opa_p99_ms",), inside.decide_opa, 120),
+    Row(("added_latency_ms_p50", "added_latency_ms_p99"), latency.added_latency, 240),
+    Row(("publish_batch_vs_producer",), throughput.publish_batch_vs_producer, 180),
+    Row(("pull_vs_consumer",), throughput.pull_vs_consumer, 240),
+    Row(("sse_fanout_100",), throughput.sse_fanout_100, 240),
+    Row(("sse_fanout_100_contracts",), throughput.sse_fanout_100_contracts, 400),
+)
+GOALS = {
+    "publish_batch_vs_producer": Goal(">=", 1.5),
+    "pull_vs_consumer": Goal(">=", 0.5),
+    "sse_fanout_100": Goal(">=", 30),
+    "sse_fanout_100_contracts": Goal(">=", 5),
+    "enforce_us": Goal("<=", 5),
+    "first_event_ms": Goal("<=", 150),
+    "first_event_calls": Goal("<=", 4),
+}
+"""The others are reported."""

@@ -57,7 +57,7 @@ def check_period(value: str) -> str:
 Time = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(rfc3339, return_type=str)]
 Period = Annotated[str, AfterValidator(check_period)]
 Limit = Annotated[int, Query(ge=1, le=500, description="How many items at most.")]
-After = Annotated[str | None, Query(max_length=200, description="The `next` of the page before.")]
+After = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f]*$", description="The `next` of the page before.")]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag that a read gave.")]
 
 

@@ -36,6 +36,7 @@ RUNNING = timedelta(minutes=1)
 SWEEP_ONE_IN = 200
 """How rarely a request also deletes what others left to expire."""
 LONGEST_KEY = 255
+LONGEST_PATH = 1000
 LONGEST_BODY = 16 * 1024 * 1024
 
 
@@ -145,11 +146,13 @@ class Once:
 
     @classmethod
     def of(cls, request: Request, caller: Principal, body: bytes) -> Once:
-        """Raises `bad_request` for a key that is none."""
+        """Raises `bad_request` for a key that is none, `not_found` for a path that no database could hold beside it."""
         keys = request.headers.getlist("idempotency-key")
         key = keys[0]
         if len(keys) > 1 or not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
             raise ExchangeError("bad_request", f"Idempotency-Key must be there once, with 1 to {LONGEST_KEY} printable ASCII characters.")
+        if len(request.url.path) > LONGEST_PATH or not request.url.path.isprintable():
+            raise ExchangeError("not_found")
         state = request.app.state
         return cls(
             state.database, state.keys.secret("stored_answer"), request, caller, key, _fingerprint(request, body), secrets.token_bytes(16)

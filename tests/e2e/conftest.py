@@ -10,6 +10,7 @@ import pytest
 
 from connectors.client import Client
 from tests.e2e.district import District
+from tests.e2e.wire import assert_calm
 from tests.engines import Engines
 from tests.gateway import READER, Gateway
 
@@ -30,6 +31,7 @@ def new_gateway(engines: Engines, tmp_path: Path) -> Iterator[Callable[..., Gate
     yield new
     for gateway in made:
         gateway.close()
+        assert_calm(gateway)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,7 @@ def gateway(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The shared gateway of this set of engines. Do not kill it, and do not change its policy."""
     with Gateway(engines, tmp_path_factory.mktemp(f"gateway-{engines.kind}")) as running:
         yield running
+    assert_calm(running)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def call(
 
 
 def me(as_json: AsJson = False) -> None:
-    """Show who this client is: organization, roles, scopes, and what limits are left.
+    """Show who this client is: organization, roles, scopes, and the contracts of its token.
 
     Example: exchange me
     """

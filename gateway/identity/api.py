@@ -1,17 +1,17 @@
-"""Organizations, API clients and `me` over HTTP; with OAuth's endpoints, the face of this room."""
+"""Organizations, API clients and `me` over HTTP. OAuth's own endpoints are in `oauth.py`."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from gateway.database import Reading, Transaction, rfc3339
 from gateway.errors import ExchangeError, Invalid
-from gateway.http import After, IfMatch, Limit, etag, page, refuse_unknown_query, require_match
+from gateway.http import After, IfMatch, Limit, etag, page, require_match
 from gateway.idempotency import IdempotentRoute
 from gateway.identity import clients, organizations
 from gateway.identity.documents import (
@@ -30,11 +30,9 @@ from gateway.identity.documents import (
     show_organization,
 )
 from gateway.identity.models import Client, Organization
-from gateway.identity.oauth import router as oauth_router
 from gateway.identity.principal import Allow, Principal
 
-control = APIRouter(prefix="/v1", tags=["identity"], route_class=IdempotentRoute, dependencies=[Depends(refuse_unknown_query)])
-router = APIRouter()
+router = APIRouter(prefix="/v1", tags=["identity"], route_class=IdempotentRoute)
 
 Caller = Annotated[Principal, Allow()]
 Approver = Annotated[Principal, Allow("organizations:write", roles=("operator",))]
@@ -67,7 +65,7 @@ def example(value: dict[str, Any]) -> Any:
     return Body(openapi_examples={"example": {"value": value}})
 
 
-@control.get("/me", summary="Who I am", responses=shows(ME_EXAMPLE))
+@router.get("/me", summary="Who I am", responses=shows(ME_EXAMPLE))
 def me(request: Request, caller: Caller) -> Me:
     directory = request.app.state.identity
     organization, client = directory.organization(caller.organization_id), directory.client(caller.client_id)
@@ -84,7 +82,7 @@ def me(request: Request, caller: Caller) -> Me:
     )
 
 
-@control.get(
+@router.get(
     "/organizations",
     summary="Departments and partners",
     responses=shows({"items": [ORGANIZATION_EXAMPLE], "next": None}),
@@ -105,7 +103,7 @@ def list_organizations(
     )
 
 
-@control.post("/organizations", status_code=201, summary="Make an organization", responses=shows(ORGANIZATION_EXAMPLE, 201))
+@router.post("/organizations", status_code=201, summary="Make an organization", responses=shows(ORGANIZATION_EXAMPLE, 201))
 def make_organization(
     wanted: Annotated[NewOrganization, example({key: ORGANIZATION_EXAMPLE[key] for key in ("name", "kind", "contact")})],
     session: Transaction,
@@ -117,12 +115,12 @@ def make_organization(
     return _shown_organization(organization, response)
 
 
-@control.get("/organizations/{organization_id}", summary="One organization", responses=shows(ORGANIZATION_EXAMPLE))
+@router.get("/organizations/{organization_id}", summary="One organization", responses=shows(ORGANIZATION_EXAMPLE))
 def read_organization(organization_id: str, session: Reading, caller: Caller, response: Response) -> OrganizationDocument:
     return _shown_organization(_find(session, _organizations_for(caller), Organization.id, organization_id), response)
 
 
-@control.patch("/organizations/{organization_id}", summary="Change an organization (RFC 7396)", responses=shows(ORGANIZATION_EXAMPLE))
+@router.patch("/organizations/{organization_id}", summary="Change an organization (RFC 7396)", responses=shows(ORGANIZATION_EXAMPLE))
 def change_organization(
     organization_id: str,
     wanted: Annotated[OrganizationChange, example({"contact": "data@portcreditmobility.example"})],
@@ -137,25 +135,25 @@ def change_organization(
     return _shown_organization(organization, response)
 
 
-@control.post("/organizations/{organization_id}/approve", summary="Approve an organization", responses=shows(ORGANIZATION_EXAMPLE))
+@router.post("/organizations/{organization_id}/approve", summary="Approve an organization", responses=shows(ORGANIZATION_EXAMPLE))
 def approve_organization(organization_id: str, session: Transaction, caller: Approver, response: Response) -> OrganizationDocument:
     return _moved(session, caller, organization_id, "approve", response)
 
 
-@control.post("/organizations/{organization_id}/suspend", summary="Suspend an organization", responses=shows(ORGANIZATION_EXAMPLE))
+@router.post("/organizations/{organization_id}/suspend", summary="Suspend an organization", responses=shows(ORGANIZATION_EXAMPLE))
 def suspend_organization(organization_id: str, session: Transaction, caller: Approver, response: Response) -> OrganizationDocument:
     """Its tokens are refused from now on, until it is approved again."""
     return _moved(session, caller, organization_id, "suspend", response)
 
 
-@control.get("/clients", summary="API clients", responses=shows({"items": [CLIENT_EXAMPLE], "next": None}), response_model=None)
+@router.get("/clients", summary="API clients", responses=shows({"items": [CLIENT_EXAMPLE], "next": None}), response_model=None)
 def list_clients(
     request: Request, response: Response, session: Reading, caller: ClientReader, limit: Limit = 50, after: After = None
 ) -> dict[str, Any]:
     return page(session, _clients_for(caller), Client.id, _plain_client, limit=limit, after=after, request=request, response=response)
 
 
-@control.post(
+@router.post(
     "/clients", status_code=201, summary="Make an API client", response_model_exclude_none=True, responses=shows(SECRET_EXAMPLE, 201)
 )
 def make_client(
@@ -177,12 +175,12 @@ def make_client(
     return _shown_client(client, response, secret)
 
 
-@control.get("/clients/{client_id}", summary="One API client", response_model_exclude_none=True, responses=shows(CLIENT_EXAMPLE))
+@router.get("/clients/{client_id}", summary="One API client", response_model_exclude_none=True, responses=shows(CLIENT_EXAMPLE))
 def read_client(client_id: str, session: Reading, caller: ClientReader, response: Response) -> ClientDocument:
     return _shown_client(_find(session, _clients_for(caller), Client.id, client_id), response)
 
 
-@control.patch(
+@router.patch(
     "/clients/{client_id}", summary="Change an API client (RFC 7396)", response_model_exclude_none=True, responses=shows(CLIENT_EXAMPLE)
 )
 def change_client(
@@ -200,12 +198,12 @@ def change_client(
     return _shown_client(client, response)
 
 
-@control.delete("/clients/{client_id}", status_code=204, summary="Remove an API client")
+@router.delete("/clients/{client_id}", status_code=204, summary="Remove an API client")
 def remove_client(client_id: str, session: Transaction, caller: ClientMaker) -> None:
     clients.remove(session, caller, _find(session, select(Client), Client.id, client_id))
 
 
-@control.post(
+@router.post(
     "/clients/{client_id}/rotate",
     summary="Give a client a new secret, or new keys",
     response_model_exclude_none=True,
@@ -225,7 +223,7 @@ def rotate_client(
     return _shown_client(client, response, secret)
 
 
-@control.post(
+@router.post(
     "/clients/{client_id}/revoke", summary="Revoke an API client", response_model_exclude_none=True, responses=shows(CLIENT_EXAMPLE)
 )
 def revoke_client(client_id: str, session: Transaction, caller: ClientMaker, response: Response) -> ClientDocument:
@@ -284,7 +282,3 @@ def _plain_organization(row: Organization) -> dict[str, Any]:
 
 def _plain_client(row: Client) -> dict[str, Any]:
     return show_client(row).model_dump(mode="json", exclude_none=True)
-
-
-router.include_router(control)
-router.include_router(oauth_router)

@@ -74,7 +74,8 @@ def refusal(error: OAuth2Error) -> JSONResponse:
 class _Request(OAuth2Request):  # type: ignore[misc] # Authlib has no types
     def __init__(self, headers: Headers, form: Mapping[str, str]) -> None:
         # Authlib refuses http here. The settings refuse it in production, and nothing else is read from this address.
-        super().__init__("POST", "https://exchange.invalid", headers=headers)
+        super().__init__("POST", "https://exchange.invalid")
+        self.headers = headers
         self.payload = BasicOAuth2Payload(dict(form))
 
     @property

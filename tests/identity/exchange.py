@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from joserfc import jws, jwt
@@ -20,7 +20,8 @@ from starlette.testclient import TestClient
 from gateway.changes import ChangeRow, Changes, Counter
 from gateway.database import Base, Database
 from gateway.errors import ExchangeError, Invalid
-from gateway.identity.api import router
+from gateway.http import refuse_unknown_query
+from gateway.identity import api, oauth
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory
 from gateway.identity.scopes import SCOPES
@@ -55,11 +56,12 @@ class Exchange:
         self._operator_token = ""
 
     def _app(self) -> FastAPI:
-        app = FastAPI()
+        app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
         app.state.settings, app.state.keys, app.state.database = self.settings, self.keys, self.database
         app.state.identity = self.directory
         app.state.authorization = AuthorizationServer(self.settings, self.keys, self.database, self.directory, self.contracts.get)
-        app.include_router(router)
+        app.include_router(api.router)
+        app.include_router(oauth.router)
         app.add_exception_handler(ExchangeError, _problem)
         app.add_exception_handler(RequestValidationError, _invalid)
         return app

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from consent.index import ConsentIndex
 from gateway import answers, operations
+from gateway.access import api as access_api
 from gateway.access.bundle_server import bundle_routes
 from gateway.access.decide import Access
 from gateway.access.decision import PolicyEngine
@@ -67,7 +68,6 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(refuse_unknown_query), Depends(refuse_other_media_types)],
     )
     state = app.state
     state.settings = settings
@@ -134,10 +134,14 @@ def _log(settings: Settings) -> EventLog:
 
 def _routes(app: FastAPI) -> None:
     answers.answer_errors(app)
-    for room in (identity_api, catalog_api, contracts_api, consents_api, audit_api, oauth, operations, answers):
-        app.include_router(room.router)
-    app.include_router(streams_api.publishing)
-    app.include_router(streams_api.router)
+    strict = [Depends(refuse_unknown_query), Depends(refuse_other_media_types)]
+    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, audit_api, operations):
+        app.include_router(room.router, dependencies=strict)
+    app.include_router(streams_api.publishing, dependencies=strict)
+    app.include_router(streams_api.router, dependencies=strict)
+    # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
+    app.include_router(oauth.router)
+    app.include_router(answers.router)
     operations.serve_documentation(app)
     app.add_middleware(Requests)
 

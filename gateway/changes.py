@@ -21,7 +21,17 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
 ONLY_ALLOWS = frozenset(
-    {"consent_given", "dataset_created", "contract_proposed", "client_created", "organization_created", "offer_created"}
+    {
+        "client_created",
+        "consent_given",
+        "contract_activated",
+        "contract_proposed",
+        "contract_resumed",
+        "contract_signed",
+        "dataset_created",
+        "offer_created",
+        "organization_created",
+    },
 )
 """The kinds that can only allow something; every other kind forbids (design, section 6)."""
 

@@ -72,16 +72,19 @@ def new_id(prefix: str) -> str:
 
 
 def open_database(url: str) -> Engine:
-    """An engine for this URL. SQLite: the folder is made, and every connection is set up durable."""
+    """An engine for this URL; its errors show no values. SQLite: the folder is made, and every connection is set up durable."""
     if url.startswith("sqlite"):
         path = url.removeprefix("sqlite:///")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False}, pool_size=16, max_overflow=16)
+        engine = create_engine(
+            url, hide_parameters=True, connect_args={"timeout": 10, "check_same_thread": False}, pool_size=16, max_overflow=16
+        )
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     return create_engine(
         url,
+        hide_parameters=True,
         pool_size=16,
         max_overflow=16,
         pool_timeout=5,

@@ -11,7 +11,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
-from swagger_ui_bundle import swagger_ui_path
 
 from gateway.access.decision import PolicyUnavailable
 from gateway.errors import ExchangeError
@@ -60,7 +59,7 @@ async def _state(ping: Callable[[], Awaitable[Any]]) -> str:
 
 def serve_documentation(app: FastAPI) -> None:
     """`/docs` from files of the package: nothing is fetched from elsewhere."""
-    app.mount("/docs/assets", StaticFiles(directory=swagger_ui_path), name="docs-assets")
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -69,5 +68,5 @@ def serve_documentation(app: FastAPI) -> None:
             title=app.title,
             swagger_js_url="/docs/assets/swagger-ui-bundle.js",
             swagger_css_url="/docs/assets/swagger-ui.css",
-            swagger_favicon_url="/docs/assets/favicon-32x32.png",
+            swagger_favicon_url="/docs/assets/favicon.png",
         )

@@ -61,6 +61,7 @@ async def _serve(settings: Settings) -> None:
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait([*servers, waiting], return_when=asyncio.FIRST_COMPLETED)
     app.state.streams.stop_streams()
+    app.state.contracts.stop()
     for server in (public, private):
         server.should_exit = True
     await asyncio.gather(*servers)

@@ -129,6 +129,10 @@ class Shown(BaseModel):
 
 
 class Found(BaseModel):
+    """The records of a person."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [ANSWERED], "next": None}]})
+
     items: list[Shown]
     next: str | None
 

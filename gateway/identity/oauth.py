@@ -33,6 +33,17 @@ TOKEN_FORM = {
 }
 
 
+PUBLIC_KEY = {
+    "kty": "EC",
+    "crv": "P-256",
+    "x": "BqMcoOSq6g0lTn8mvmNGnO73cEtwG-iaFZjzgx_WPEQ",
+    "y": "EU_s6fK8pCKG-2GWc2DDN1JKXX9zk2Rxf4chfdlp2eE",
+    "use": "sig",
+    "alg": "ES256",
+    "kid": "un8Vdu5RyGaMfxe67S4HCk_UT-lpdQsy1S3KWDzfsEQ",
+}
+
+
 def _form(properties: Mapping[str, Any], required: list[str], example: Mapping[str, str]) -> dict[str, Any]:
     schema = {"type": "object", "properties": properties, "required": required}
     content = {"application/x-www-form-urlencoded": {"schema": schema, "example": example}}
@@ -41,48 +52,6 @@ def _form(properties: Mapping[str, Any], required: list[str], example: Mapping[s
 
 def _example(example: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {"application/json": {"example": example}}}}
-
-
-@router.post(
-    "/oauth/token",
-    summary="Get an access token (RFC 6749 section 4.4)",
-    response_class=JSONResponse,
-    openapi_extra=_form(TOKEN_FORM, ["grant_type"], {"grant_type": "client_credentials", "scope": "catalog:read events:read"}),
-    responses=_example(
-        {"token_type": "Bearer", "access_token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9...", "expires_in": 600, "scope": "events:read"}
-    )
-    | {400: {"description": "An error in OAuth's form (RFC 6749 section 5.2)"}, 401: {"description": "`invalid_client`"}},
-)
-async def token(request: Request) -> Response:
-    server: AuthorizationServer = request.app.state.authorization
-    return await _answer(request, server.token)
-
-
-@router.post(
-    "/oauth/introspect",
-    summary="Ask what a token says (RFC 7662)",
-    response_class=JSONResponse,
-    openapi_extra=_form({"token": {"type": "string"}}, ["token"], {"token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9..."}),
-    responses=_example({"active": False}) | {401: {"description": "`invalid_client`"}},
-)
-async def introspect(request: Request) -> Response:
-    server: AuthorizationServer = request.app.state.authorization
-    return await _answer(request, server.introspect)
-
-
-@router.get("/oauth/jwks", summary="The public keys that tokens are signed with (RFC 7517)", responses=_example({"keys": []}))
-async def jwks(request: Request) -> JSONResponse:
-    return JSONResponse(request.app.state.identity.public_keys(), headers=PUBLIC)
-
-
-@router.get("/.well-known/oauth-authorization-server", summary="What the authorization server offers (RFC 8414)")
-async def authorization_server_metadata(request: Request) -> JSONResponse:
-    return JSONResponse(server_metadata(request.app.state.settings.issuer), headers=PUBLIC)
-
-
-@router.get("/.well-known/oauth-protected-resource", summary="What tokens the exchange takes (RFC 9728)")
-async def protected_resource_metadata(request: Request) -> JSONResponse:
-    return JSONResponse(resource_metadata(request.app.state.settings.issuer), headers=PUBLIC)
 
 
 def server_metadata(issuer: str) -> dict[str, Any]:
@@ -116,6 +85,56 @@ def resource_metadata(issuer: str) -> dict[str, Any]:
         "resource_name": "Civic data exchange",
         "resource_documentation": f"{issuer}/docs",
     }
+
+
+@router.post(
+    "/oauth/token",
+    summary="Get an access token (RFC 6749 section 4.4)",
+    response_class=JSONResponse,
+    openapi_extra=_form(TOKEN_FORM, ["grant_type"], {"grant_type": "client_credentials", "scope": "catalog:read events:read"}),
+    responses=_example(
+        {"token_type": "Bearer", "access_token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9...", "expires_in": 600, "scope": "events:read"}
+    )
+    | {400: {"description": "An error in OAuth's form (RFC 6749 section 5.2)"}, 401: {"description": "`invalid_client`"}},
+)
+async def token(request: Request) -> Response:
+    server: AuthorizationServer = request.app.state.authorization
+    return await _answer(request, server.token)
+
+
+@router.post(
+    "/oauth/introspect",
+    summary="Ask what a token says (RFC 7662)",
+    response_class=JSONResponse,
+    openapi_extra=_form({"token": {"type": "string"}}, ["token"], {"token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9..."}),
+    responses=_example({"active": False}) | {401: {"description": "`invalid_client`"}},
+)
+async def introspect(request: Request) -> Response:
+    server: AuthorizationServer = request.app.state.authorization
+    return await _answer(request, server.introspect)
+
+
+@router.get("/oauth/jwks", summary="The public keys that tokens are signed with (RFC 7517)", responses=_example({"keys": [PUBLIC_KEY]}))
+async def jwks(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.state.identity.public_keys(), headers=PUBLIC)
+
+
+@router.get(
+    "/.well-known/oauth-authorization-server",
+    summary="What the authorization server offers (RFC 8414)",
+    responses=_example(server_metadata("https://exchange.example")),
+)
+async def authorization_server_metadata(request: Request) -> JSONResponse:
+    return JSONResponse(server_metadata(request.app.state.settings.issuer), headers=PUBLIC)
+
+
+@router.get(
+    "/.well-known/oauth-protected-resource",
+    summary="What tokens the exchange takes (RFC 9728)",
+    responses=_example(resource_metadata("https://exchange.example")),
+)
+async def protected_resource_metadata(request: Request) -> JSONResponse:
+    return JSONResponse(resource_metadata(request.app.state.settings.issuer), headers=PUBLIC)
 
 
 async def _answer(request: Request, endpoint: Callable[[Headers, Mapping[str, str]], Response]) -> Response:

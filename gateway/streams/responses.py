@@ -27,6 +27,8 @@ from gateway.streams.views import chunks
 HEARTBEAT_S = 15.0
 PAUSE_S = 0.25
 """How long a stream waits before it asks again a part of the exchange that was away."""
+LONGEST_LOOK_S = 20.0
+"""How long a page passes over events that are all withheld, before it answers empty with the cursor so far."""
 PIECE_BYTES = 48 * 1024
 """The most that is handed to a socket at once."""
 UNSENT_BYTES = 12 * 1024
@@ -65,8 +67,12 @@ class Page(Response):
         await send({"type": "http.response.body", "body": body})
 
     async def _flush(self) -> Flush:
-        """The first flush with events, or an empty one when the wait is over; what is withheld is passed, and the wait goes on."""
+        """The first flush with events, or an empty one at the end of what there is, once the wait is over.
+
+        What is withheld is passed: an empty page says that there is nothing more now, unless looking took `LONGEST_LOOK_S`.
+        """
         reading = self._reading
+        looked_until = time.monotonic() + LONGEST_LOOK_S
         while True:
             flush = await judge_next(reading, most_bytes=self._limit)
             left = self._deadline - time.monotonic()
@@ -75,7 +81,7 @@ class Page(Response):
                 if left < bucket.seconds_to_one:
                     raise ExchangeError("rate_limited", headers={"Retry-After": str(max(1, round(bucket.seconds_to_one)))})
                 await asyncio.sleep(bucket.seconds_to_one)
-            elif flush.events or left <= 0:
+            elif flush.events or (left <= 0 and (not flush.parts or time.monotonic() > looked_until)):
                 return flush
             elif flush.parts:
                 pass_over(reading, flush)

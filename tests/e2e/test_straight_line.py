@@ -178,3 +178,20 @@ def test_the_receipt_of_a_delivery_is_in_the_audit_log(district: District, consu
     mine = consumer.get("/v1/audit/entries", contract=contract, kind="release")["items"]
     assert len(mine) == 1
     assert "opening" not in mine[0] or mine[0]["opening"] is None
+
+
+def test_a_refusal_names_a_decision_that_the_refused_and_the_auditor_can_read(
+    district: District, consumer: Client, gateway: Gateway
+) -> None:
+    with pytest.raises(ProblemError) as refused:
+        consumer.post("/v1/contracts", {"dataset": FOOTFALL, "purpose": "advertising"})
+    decision = refused.value.members["decision_id"]
+
+    for reader in (consumer, gateway.operator()):
+        made = reader.get(f"/v1/decisions/{decision}")
+        assert made["allow"] is False
+        assert "purpose_not_covered" in [reason["code"] for reason in made["reasons"]]
+        assert made["facts"]["purpose"]["code"] == "advertising"
+    with pytest.raises(ProblemError) as hidden:
+        district.provider.get(f"/v1/decisions/{decision}")
+    assert hidden.value.code == "not_found"

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.errors import ExchangeError, Invalid, catalogue
 from gateway.identity.principal import challenge
-from gateway.streams.log import LogUnavailable
+from gateway.streams.log import LogUnavailable, TopicGone
 
 log = structlog.get_logger(__name__)
 router = APIRouter()
@@ -36,6 +36,7 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(ExchangeError, _exchange_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
+    app.add_exception_handler(TopicGone, _log_unavailable)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _unexpected)
 

@@ -98,11 +98,22 @@ def check(events: list[dict[str, Any]], dataset: DatasetView) -> None:
         raise Invalid(errors[:MOST_ERRORS], "event_does_not_fit")
 
 
-def check_size(values: Iterable[bytes]) -> None:
-    """Raises `body_too_large` for an event that the log does not take."""
-    for index, value in enumerate(values):
-        if len(value) > MAX_EVENT_BYTES:
-            raise ExchangeError("body_too_large", f"Event {index} is larger than {MAX_EVENT_BYTES} bytes.")
+def encode(events: Iterable[dict[str, Any]]) -> list[bytes]:
+    """The JSON of each event, as it is stored. Raises `event_does_not_fit` for one that is nested too deep to be written again."""
+    values: list[bytes] = []
+    for index, event in enumerate(events):
+        try:
+            values.append(orjson.dumps(event))
+        except orjson.JSONEncodeError as error:
+            raise Invalid([{"pointer": f"/{index}/data", "detail": "is nested too deep"}], "event_does_not_fit") from error
+    return values
+
+
+def check_size(keys: Iterable[bytes], values: Iterable[bytes]) -> None:
+    """Raises `body_too_large` for an event that the log does not take, its partition key counted with it."""
+    for index, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if len(key) + len(value) > MAX_EVENT_BYTES:
+            raise ExchangeError("body_too_large", f"Event {index} is larger than {MAX_EVENT_BYTES} bytes, its partition key counted.")
 
 
 def _json(body: bytes) -> Any:

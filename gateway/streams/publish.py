@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio.to_thread
-import orjson
 from prometheus_client import Counter
 
 from gateway.access.decision import Decision
@@ -20,7 +19,7 @@ from gateway.audit.record import Entry, Ranges, Receipt
 from gateway.catalog.directory import DatasetView
 from gateway.errors import ExchangeError, Refused
 from gateway.identity.principal import Principal
-from gateway.streams.events import check, check_size
+from gateway.streams.events import check, check_size, encode
 from gateway.streams.live import Streams
 from gateway.streams.log import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone
 from gateway.streams.subjects import replace_subjects
@@ -86,9 +85,9 @@ def _cut(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -
     for event in events:
         event.pop("dataschema", None)
         event["schemaversion"] = dataset.current
-    values = [orjson.dumps(event) for event in events]
-    check_size(values)
+    values = encode(events)
     keys = [key.encode() for key in _keys(streams, dataset, events)]
+    check_size(keys, values)
     by_partition: dict[int, list[int]] = defaultdict(list)
     if dataset.partitions == 1:
         by_partition[0] = list(range(len(events)))

@@ -119,7 +119,7 @@ class Reading:
         """Stand where `cursor` says: `earliest`, `latest`, an RFC 3339 time, or an opaque cursor.
 
         Never before the earliest record that this contract may see. Raises `cursor_invalid`, `cursor_expired` (with `earliest_cursor`),
-        `log_went_back`, `invalid_body` for partitions that the dataset does not have.
+        `log_went_back`, `log_unavailable`, `invalid_body` for partitions that the dataset does not have.
         """
         dataset = self.dataset
         self.partitions = self._checked(partitions, dataset)
@@ -130,6 +130,7 @@ class Reading:
             if opened.topic_id != dataset.topic_id:
                 raise ExchangeError("cursor_expired", earliest_cursor=await self._earliest_cursor(dataset, earliest_ms))
             self.offsets.update(opened.offsets)
+        await self._require_topic(dataset, expired=opened is not None)
         for partition in self.partitions:
             if opened is not None and partition in opened.offsets:
                 await self._check(dataset, partition, opened.offsets[partition], earliest_ms)
@@ -147,13 +148,26 @@ class Reading:
             raise ExchangeError("invalid_body", f"The dataset has the partitions 0 to {dataset.partitions - 1}.")
         return tuple(sorted(set(partitions)))
 
+    async def _require_topic(self, dataset: DatasetView, *, expired: bool) -> None:
+        """An offset means nothing in a topic that was deleted, and made again under its name by somebody else."""
+        try:
+            if (await self.streams.log.topic(dataset.topic)).id == dataset.topic_id:
+                return
+        except TopicGone:
+            pass
+        raise (
+            ExchangeError("cursor_expired")
+            if expired
+            else ExchangeError("log_unavailable", "The topic of this dataset is gone.", headers={"Retry-After": "30"})
+        )
+
     def _earliest_ms(self) -> int:
         """The append time, in milliseconds, of the first record that it may see: 0 is all of them."""
         contract = self.contract
         if contract is None or contract.history == "all":
             return 0
         back = timedelta() if contract.history == "none" else isodate.parse_duration(contract.history)
-        return milliseconds(contract.valid_from - back)
+        return max(0, milliseconds(contract.valid_from) - back // timedelta(milliseconds=1))  # a history may be longer than the calendar
 
     async def _offset(self, dataset: DatasetView, partition: int, cursor: str, earliest_ms: int) -> int:
         log = self.streams.log
@@ -165,10 +179,7 @@ class Reading:
         return await log.offset_at(dataset.topic, partition, wanted_ms)
 
     async def _check(self, dataset: DatasetView, partition: int, offset: int, earliest_ms: int) -> None:
-        try:
-            earliest, end = await self.streams.log.bounds(dataset.topic, partition)
-        except TopicGone:
-            raise ExchangeError("cursor_expired") from None
+        earliest, end = await self.streams.log.bounds(dataset.topic, partition)
         if offset > end:
             raise ExchangeError("log_went_back")
         if offset < earliest:

@@ -39,7 +39,9 @@ class Requests:
         request_id = new_id("req")
         scope["exchange.request_id"] = request_id
         traceparent = Headers(scope=scope).get("traceparent", "")
-        # HEAD is GET without a body (RFC 9110 section 9.3.2); the server leaves the body out.
+        # HEAD is GET without a body (RFC 9110 section 9.3.2), which the server leaves out. Events that nobody gets are not read.
+        if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
+            scope = {**scope, "method": "GET"}
         status = 0
 
         async def answered(message: Message) -> None:

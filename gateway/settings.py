@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     streams_per_contract: int = Field(4, ge=1, description="Open streams a contract may hold in this process.")
     anonymous_requests_per_minute: int = Field(60, ge=1, description="Reads without a token, per address.")
     anonymous_streams: int = Field(2, ge=0, description="Open streams without a token, per address.")
-    cache_mb: int = Field(64, ge=1, description="Memory for decoded blocks of the log, in MiB.")
+    cache_mb: int = Field(64, ge=1, description="Memory for decoded blocks of the log, and as much for what contracts see of them, in MiB.")
     stop_grace_s: float = Field(5.0, ge=0, description="Seconds that a stopping gateway gives its streams to end with a cursor.")
 
     @property

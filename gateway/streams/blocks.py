@@ -37,7 +37,7 @@ class Decoded:
     value: bytes
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Block:
     """Records of one partition from `first` up to, and without, `next`. `shapes` holds what each shape made of them."""
 

@@ -40,7 +40,7 @@ class Part:
 
     @property
     def partition(self) -> int:
-        return self.judged.block.partition
+        return self.judged.partition
 
     @property
     def frames(self) -> Sequence[bytes]:
@@ -186,8 +186,8 @@ def count_delivered(reading: Reading, permit: Permit, events: int, size: int) ->
         permit.bucket.take(events)
 
 
-async def wait_for_more(reading: Reading, seconds: float) -> bool:
-    """Wait until a partition has something new or a change was applied; False if neither came within `seconds`.
+async def wait_for_more(reading: Reading, seconds: float, gone: asyncio.Future[None] | None = None) -> bool:
+    """Wait until a partition has something new, a change was applied or the subscriber is `gone`; False if none came within `seconds`.
 
     Raises `log_unavailable`.
     """
@@ -199,8 +199,9 @@ async def wait_for_more(reading: Reading, seconds: float) -> bool:
     }
     changed = asyncio.ensure_future(streams.changed())
     try:
-        done, _ = await asyncio.wait({*waiting, changed}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {changed}:
+        others = {changed, gone} if gone is not None else {changed}
+        done, _ = await asyncio.wait({*waiting, *others}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in done & waiting:
             error = task.exception()
             if error is not None and not isinstance(error, (OffsetOutOfRange, TopicGone)):
                 raise error

@@ -31,7 +31,7 @@ from gateway.streams.gate import Gate
 from gateway.streams.limits import Bucket, OpenStreams, Requests
 from gateway.streams.log import EventLog
 from gateway.streams.reading import Permit
-from gateway.streams.views import Allows, Stamp, SubjectSecrets, View
+from gateway.streams.views import Allows, Judgements, Stamp, SubjectSecrets, View
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,7 @@ class Streams:
         self.keys = keys
         self.cursors = Cursors(keys.secret("cursor"))
         self.blocks = Blocks(event_log, settings.cache_mb * MEBIBYTE)
+        self.judgements = Judgements(settings.cache_mb * MEBIBYTE)
         self.secrets = SubjectSecrets(database)
         self.srefs: dict[bytes, str] = {}
         """Subjects' `sref` by keyed hash of their identifier."""
@@ -136,6 +137,7 @@ class Streams:
             self.consents,
             self.secrets,
             self.stamp,
+            self.judgements,
         )
         permit = Permit(decision, view, self._bucket(what, decision))
         self._permits[what, decision.id] = permit

@@ -252,7 +252,7 @@ class Stream(Response):
             ends.append(self._idle - quiet)
         if self._reading.caller is not None:
             ends.append((self._reading.caller.expires_at - now()).total_seconds())
-        await wait_for_more(self._reading, max(0.02, min(ends)))
+        await wait_for_more(self._reading, max(0.02, min(ends)), socket.listener)
         return False
 
     async def _sit_out(self, socket: _Socket) -> None:
@@ -274,7 +274,8 @@ class _Socket:
             self._protocol.transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._send = send
         self._gone = False
-        self._listener = asyncio.create_task(self._listen(receive))
+        # Done when the subscriber has gone.
+        self.listener = asyncio.create_task(self._listen(receive))
         self.wrote = time.monotonic()
 
     async def ready(self) -> None:
@@ -314,7 +315,7 @@ class _Socket:
             raise _Gone
 
     def close(self) -> None:
-        self._listener.cancel()
+        self.listener.cancel()
 
     async def _listen(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from weakref import ref as weakref
 
 import anyio.to_thread
 from prometheus_client import Counter
@@ -23,7 +24,6 @@ from gateway.streams.blocks import Block
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
 KEPT_SHAPES = 8
-KEPT_JUDGEMENTS = 64
 
 unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
 withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
@@ -37,7 +37,9 @@ Allows = Callable[[str, int, int], bool]
 class Judged:
     """What may leave of a block: `frames` are whole events, `offsets` where each stands; positions up to `next` are examined."""
 
-    block: Block
+    block: weakref[Block]
+    """Of what it is: a judgement keeps no block in memory."""
+    partition: int
     frames: Sequence[bytes]
     offsets: Sequence[int]
     next: int
@@ -46,6 +48,38 @@ class Judged:
     stamp: int
     until_ms: int
     joined: dict[bytes, list[Chunk]] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> int:
+        """About the bytes that it takes: its frames, one by one and joined once, and 150 bytes of objects for each."""
+        return 2 * self.size + 150 * len(self.frames) + 500
+
+
+class Judgements:
+    """The judgements of all views, `most_bytes` of them at most: those that nobody has asked for the longest go first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._held = 0
+        # The view itself is in the key: its number could be another's, once it is gone.
+        self._kept: OrderedDict[tuple[View, int, int], Judged] = OrderedDict()
+
+    def get(self, view: View, block: Block, start: int) -> Judged | None:
+        """What this view made of the block from offset `start` on."""
+        key = (view, id(block), start)
+        found = self._kept.get(key)
+        if found is None or found.block() is not block:
+            return None
+        self._kept.move_to_end(key)
+        return found
+
+    def keep(self, view: View, block: Block, start: int, judged: Judged) -> None:
+        key = (view, id(block), start)
+        before = self._kept.pop(key, None)
+        self._held += judged.memory - (before.memory if before else 0)
+        self._kept[key] = judged
+        while self._held > self._most and len(self._kept) > 1:
+            self._held -= self._kept.popitem(last=False)[1].memory
 
 
 class SubjectSecrets:
@@ -85,7 +119,14 @@ class View:
     """A lens, and whose events may pass through it."""
 
     def __init__(
-        self, dataset: str, lens: Lens, allows: Allows | None, consents: ConsentIndex, secrets: SubjectSecrets, stamp: Stamp
+        self,
+        dataset: str,
+        lens: Lens,
+        allows: Allows | None,
+        consents: ConsentIndex,
+        secrets: SubjectSecrets,
+        stamp: Stamp,
+        judgements: Judgements,
     ) -> None:
         self._dataset = dataset
         self._consents = consents
@@ -93,7 +134,7 @@ class View:
         self._allows = allows
         self._secrets = secrets
         self._stamp = stamp
-        self._judged: OrderedDict[tuple[int, int], Judged] = OrderedDict()
+        self._judgements = judgements
 
     def holds(self, judged: Judged, now_ms: int) -> bool:
         """True if nothing that was decided since forbids what was judged."""
@@ -101,16 +142,14 @@ class View:
 
     async def judge(self, block: Block, start: int, now_ms: int) -> Judged:
         """Judge the block's records from offset `start`. Raises `database_unavailable`."""
-        kept = self._judged.get((id(block), start))
-        if kept is not None and kept.block is block and self.holds(kept, now_ms):
+        kept = self._judgements.get(self, block, start)
+        if kept is not None and self.holds(kept, now_ms):
             return kept
         shape = self.lens.shape
         if shape.pseudonymises:
             await self._secrets.load({record.sref for record in block.records if record.sref is not None})
         judged = self._judge(block, start, now_ms)
-        self._judged[id(block), start] = judged
-        if len(self._judged) > KEPT_JUDGEMENTS:
-            self._judged.popitem(last=False)
+        self._judgements.keep(self, block, start, judged)
         return judged
 
     def _judge(self, block: Block, start: int, now_ms: int) -> Judged:
@@ -140,7 +179,7 @@ class View:
         if bad:
             unfit.labels(self._dataset).inc(bad)
         until_ms = self._consents.next_instant(now_ms) if allows is not None else FOREVER
-        return Judged(block, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms)
+        return Judged(weakref(block), block.partition, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms)
 
 
 def _shaped(block: Block, shape: Shape, dataset: str) -> list[tuple[bytes, bytes | None, int] | None]:

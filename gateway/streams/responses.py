@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.database import now
 from gateway.errors import ExchangeError
 from gateway.streams.deliver import Closed, Flush, Part, close, count_delivered, judge_next, pass_over, release, wait_for_more
+from gateway.streams.live import Streams
 from gateway.streams.log import LogUnavailable
 from gateway.streams.reading import Reading
 from gateway.streams.views import chunks
@@ -29,6 +30,8 @@ PAUSE_S = 0.25
 """How long a stream waits before it asks again a part of the exchange that was away."""
 LONGEST_LOOK_S = 20.0
 """How long a page passes over events that are all withheld, before it answers empty with the cursor so far."""
+PATIENCE_S = 1.0
+"""How long at most a stream waits for its subscriber's socket before it looks whether the gateway stops."""
 PIECE_BYTES = 48 * 1024
 """The most that is handed to a socket at once."""
 UNSENT_BYTES = 12 * 1024
@@ -75,7 +78,7 @@ class Page(Response):
         looked_until = time.monotonic() + LONGEST_LOOK_S
         while True:
             flush = await judge_next(reading, most_bytes=self._limit)
-            left = self._deadline - time.monotonic()
+            left = 0 if reading.streams.stopping else self._deadline - time.monotonic()
             bucket = flush.permit.bucket
             if bucket is not None and bucket.available() < 1:
                 if left < bucket.seconds_to_one:
@@ -170,7 +173,7 @@ class Stream(Response):
             flush = await self._judge()
             if flush is not None and flush.receipt is not None:
                 self.headers["Audit-Entry"] = flush.receipt.header
-            socket = _Socket(scope, receive, send)
+            socket = _Socket(self._reading.streams, scope, receive, send)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 await socket.write(self._form.opening)
@@ -268,7 +271,8 @@ class Stream(Response):
 class _Socket:
     """The subscriber's socket as far as ASGI shows it; `gateway/serve.py` adds the protocol beneath to the scope."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, streams: Streams, scope: Scope, receive: Receive, send: Send) -> None:
+        self._streams = streams
         self._protocol = scope.get("extensions", {}).get("exchange.protocol", {}).get("protocol")
         if self._protocol is not None:
             self._protocol.transport.set_write_buffer_limits(high=UNSENT_BYTES)
@@ -279,11 +283,15 @@ class _Socket:
         self.wrote = time.monotonic()
 
     async def ready(self) -> None:
-        """Wait until the socket takes more. Raises `_Gone`."""
+        """Wait until the socket takes more. Raises `_Gone`; a stopping gateway waits for nobody who does not read."""
         self.raise_if_gone()
-        if self._protocol is not None and self._protocol.flow.write_paused:
-            await self._protocol.flow.drain()
+        while self._protocol is not None and self._protocol.flow.write_paused:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._protocol.flow.drain()
             self.raise_if_gone()
+            if self._streams.stopping and self._protocol.flow.write_paused:
+                self._cut()
 
     async def write_judged(self, data: bytes, holds: Callable[[], bool]) -> None:
         """Write what was just found to hold. Usually nothing is awaited; an event too large for one piece is asked about before each,

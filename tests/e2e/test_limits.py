@@ -49,8 +49,7 @@ def test_without_a_token_sixty_requests_a_minute_are_answered(quiet: Gateway) ->
     assert 60 <= len(answers) - 1 <= 61 + (time.monotonic() - began)
     assert re.fullmatch(r'"anonymous";q=60;w=60', answers[0].headers["ratelimit-policy"])
     assert re.fullmatch(r'"anonymous";r=59;t=60', answers[0].headers["ratelimit"])
-    told = problem(answers[60], "rate_limited")
-    assert told["detail"]
+    problem(answers[-1], "rate_limited")
     assert "r=0" in answers[-1].headers["ratelimit"]
     assert send(numbers.provider, "GET", numbers.path).status_code == 200
 

@@ -36,8 +36,9 @@ PIECE_BYTES = 48 * 1024
 """The most that is handed to a socket at once."""
 UNSENT_BYTES = 12 * 1024
 """Above this many unsent bytes a socket is not ready; with one piece more it has less than 64 KiB."""
-PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable"})
-"""Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back."""
+PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable", "policy_unavailable"})
+"""Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back. The policy engine is away for a moment
+at each activation, and every decision is then made anew."""
 
 
 class Page(Response):

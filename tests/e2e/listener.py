@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from connectors.client import Client
 from tests.e2e.wire import SSE
 
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 
 
 def until(condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE_S) -> None:

@@ -73,7 +73,7 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
         yield from _query_names(other)
 
 
-def refuse_unknown_query(request: Request) -> None:
+async def refuse_unknown_query(request: Request) -> None:
     """A dependency of every route: a query parameter that the call does not have is a 422, never ignored."""
     if not request.scope["query_string"]:
         return
@@ -82,7 +82,7 @@ def refuse_unknown_query(request: Request) -> None:
         raise Invalid([{"pointer": f"?{name[:64]}", "detail": "is not a parameter of this call"} for name in unknown])
 
 
-def refuse_other_media_types(request: Request) -> None:
+async def refuse_other_media_types(request: Request) -> None:
     """A dependency of every route: a body of a call that takes JSON must say that it is JSON. Raises `unsupported_media_type`."""
     headers, route = request.headers, request.scope["route"]
     if getattr(route, "body_field", None) is None or ("transfer-encoding" not in headers and headers.get("content-length", "0") == "0"):

@@ -43,7 +43,7 @@ BATCH = "application/cloudevents-batch+json"
 FROM_ANYWHERE = {"Access-Control-Allow-Origin": "*"}
 
 
-def _readable_from_anywhere(response: Response) -> None:
+async def _readable_from_anywhere(response: Response) -> None:
     response.headers.update(FROM_ANYWHERE)
 
 
@@ -51,7 +51,7 @@ ForBrowsers = Depends(_readable_from_anywhere)
 """Of calls that need no token: a page of any origin may read the answer."""
 
 
-def _seen(slug: str, caller: Anybody, catalog: Catalog, contracts: Contracts) -> DatasetView:
+async def _seen(slug: str, caller: Anybody, catalog: Catalog, contracts: Contracts) -> DatasetView:
     return visible(slug, caller, catalog, contracts)
 
 

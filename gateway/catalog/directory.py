@@ -139,7 +139,7 @@ def _view(row: Dataset, schemas: dict[int, dict[str, Any]], offers: dict[str, Of
     )
 
 
-def _catalog(request: Request) -> Directory:
+async def _catalog(request: Request) -> Directory:
     directory: Directory = request.app.state.catalog
     return directory
 

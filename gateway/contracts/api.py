@@ -47,11 +47,11 @@ CONTRACT = _shows(examples.CONTRACT)
 Reason = Annotated[Act | None, _example(examples.ACT)]
 
 
-def _read_contract(contract_id: str, caller: Reader, contracts: Contracts) -> ContractView:
+async def _read_contract(contract_id: str, caller: Reader, contracts: Contracts) -> ContractView:
     return _visible(contract_id, caller, contracts)
 
 
-def _write_contract(contract_id: str, caller: Writer, contracts: Contracts) -> ContractView:
+async def _write_contract(contract_id: str, caller: Writer, contracts: Contracts) -> ContractView:
     return _visible(contract_id, caller, contracts)
 
 

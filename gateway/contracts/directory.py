@@ -157,7 +157,7 @@ def view(row: Contract) -> ContractView:
     )
 
 
-def _contracts(request: Request) -> Directory:
+async def _contracts(request: Request) -> Directory:
     directory: Directory = request.app.state.contracts
     return directory
 

@@ -29,7 +29,7 @@ OFFERED = (BATCH, NDJSON, SSE)
 MOST_PAGE_BYTES = 16 * 1024 * 1024
 
 
-def _streams(request: Request) -> Streams:
+async def _streams(request: Request) -> Streams:
     streams: Streams = request.app.state.streams
     return streams
 

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfPatience
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -22,7 +23,7 @@ from sqlalchemy import Connection, insert
 from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.audit.published import Published
 from gateway.audit.record import Entry, Receipt, next_instant, row_of, seal
-from gateway.database import Database, rfc3339
+from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ class AuditWriter:
         self._waiting: deque[_Waiter] = deque()
         self._something = threading.Condition()
         self._open = False
+        self._newest: datetime | None = None
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
@@ -115,14 +117,17 @@ class AuditWriter:
         wanted = [waiter for waiter in batch if not waiter.future.done()]
         try:
             with self._engine.begin() as connection:
-                return _insert(connection, wanted)
+                # The newest entry is asked for once: from then on this process knows what it has written itself.
+                at = next_instant(connection) if self._newest is None else max(now(), self._newest)
+                outcomes = _insert(connection, wanted, at)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
             log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))
             return [(waiter, _unavailable()) for waiter in wanted]
+        self._newest = at
+        return outcomes
 
 
-def _insert(connection: Connection, batch: Sequence[_Waiter]) -> list[_Outcome]:
-    at = next_instant(connection)
+def _insert(connection: Connection, batch: Sequence[_Waiter], at: datetime) -> list[_Outcome]:
     shown = rfc3339(at)
     rows: list[dict[str, Any]] = []
     spans: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -149,7 +150,7 @@ def _routes(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database)
+    leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database, _end_at_once)
     state.audit.start()
     state.denials.start()
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
@@ -170,6 +171,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.log.stop()
         await anyio.to_thread.run_sync(_stop, state, leave)
         log.info("stopped")
+
+
+def _end_at_once() -> None:
+    """The database was away, and another gateway sat down first: two would each believe a withdrawal done that the other does not know."""
+    log.critical("another_gateway_is_live")
+    os._exit(3)
 
 
 def _load(app: FastAPI, session: Session) -> None:

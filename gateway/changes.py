@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import BigInteger, select, text, update
+from sqlalchemy import BigInteger, Connection, Engine, select, text, update
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from gateway.database import Base, Database
+from gateway.errors import ExchangeError
 
 log = structlog.get_logger(__name__)
 
@@ -123,21 +125,80 @@ class AnotherGatewayIsLive(RuntimeError):
     """A second gateway on one database: refused until the barrier between replicas stands."""
 
 
-def hold_the_only_seat(database: Database) -> Callable[[], None]:
+def hold_the_only_seat(database: Database, lost: Callable[[], object] | None = None) -> Callable[[], None]:
     """Take the one seat that a gateway has at this database and return what gives it back.
 
-    SQLite: a lock on a file beside the database. PostgreSQL: a session-level advisory lock on a connection of its own.
-    Raises `AnotherGatewayIsLive`.
+    SQLite: a lock on a file beside the database. PostgreSQL: a session-level advisory lock on a connection of its own, which the end
+    of the session ends; with `lost` it is taken again as soon as the database is back, and `lost` is called, in a thread, if another
+    gateway was quicker. Raises `AnotherGatewayIsLive`, `database_unavailable`.
     """
     if database.engine.dialect.name == "sqlite":
         return _lock_file(f"{database.engine.url.database}.seat")
-    connection = database.engine.connect()
-    taken = connection.execute(text("SELECT pg_try_advisory_lock(hashtext('civic-exchange-gateway'))")).scalar_one()
-    connection.rollback()
-    if not taken:
-        connection.close()
-        raise AnotherGatewayIsLive("another_gateway_is_live")
-    return connection.close
+    seat = _Seat(database.engine)
+    try:
+        seat.take()
+    except OperationalError as error:
+        raise ExchangeError("database_unavailable", headers={"Retry-After": "2"}) from error
+    if lost is not None:
+        threading.Thread(target=seat.watch, args=(lost,), name="seat", daemon=True).start()
+    return seat.leave
+
+
+class _Seat:
+    """An advisory lock of PostgreSQL, and the session that holds it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._session: Connection | None = None
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+
+    def take(self) -> None:
+        session = self._engine.connect()
+        try:
+            if not session.execute(text("SELECT pg_try_advisory_lock(hashtext('civic-exchange-gateway'))")).scalar_one():
+                raise AnotherGatewayIsLive("another_gateway_is_live")
+            session.rollback()
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+
+    def leave(self) -> None:
+        """End the session, and with it the lock: a pooled connection would keep both."""
+        self._left.set()
+        with self._lock:
+            if self._session is not None:
+                self._session.detach()
+                self._session.close()
+                self._session = None
+
+    def watch(self, lost: Callable[[], object]) -> None:
+        """Look now and then whether the session lives, until `leave`."""
+        while not self._left.wait(POLL_SECONDS):
+            try:
+                with self._lock:
+                    self._look()
+            except AnotherGatewayIsLive:
+                lost()
+                return
+            except SQLAlchemyError as error:  # the database is away: nobody else can sit down either
+                log.warning("seat_not_held", error=type(error).__name__)
+
+    def _look(self) -> None:
+        if self._left.is_set():
+            return
+        if self._session is None:
+            self.take()
+            return
+        try:
+            self._session.execute(text("SELECT 1"))
+            self._session.rollback()
+        except SQLAlchemyError:
+            self._session.invalidate()
+            self._session.close()
+            self._session = None
+            raise
 
 
 def _lock_file(path: str) -> Callable[[], None]:

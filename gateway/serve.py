@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import create_admin_app, create_app
@@ -50,8 +51,14 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     app = create_app(settings)
-    public = _server(app, settings, settings.host, settings.port, lifespan="on")
-    private = _server(create_admin_app(app), settings, settings.admin_host, settings.admin_port, lifespan="off")
+    # Not left to the server, which would print a traceback where the command line says what to do.
+    async with app.router.lifespan_context(app):
+        await _answer_until_told(app, settings)
+
+
+async def _answer_until_told(app: FastAPI, settings: Settings) -> None:
+    public = _server(app, settings, settings.host, settings.port)
+    private = _server(create_admin_app(app), settings, settings.admin_host, settings.admin_port)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -70,7 +77,7 @@ async def _serve(settings: Settings) -> None:
         raise SystemExit(3)
 
 
-def _server(app: object, settings: Settings, host: str, port: int, *, lifespan: str) -> _Server:
+def _server(app: object, settings: Settings, host: str, port: int) -> _Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
@@ -78,7 +85,7 @@ def _server(app: object, settings: Settings, host: str, port: int, *, lifespan: 
             port=port,
             http=_Protocol,
             ws="none",
-            lifespan=lifespan,  # type: ignore[arg-type]
+            lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,

@@ -16,6 +16,8 @@ from tests.engines.sets import KINDS, RealEngines
 
 # Fixtures of what `tests.engines.install` installs. With `--engines=embedded` nothing is, and a test that takes one is deselected.
 INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors"}
+# What only the real set has: a test that takes one of these and `engines` runs on that set alone.
+SERVERS = {"kafka", "postgres"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,7 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engines" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("engines")
-        metafunc.parametrize("engines", KINDS if chosen == "all" else [chosen], indirect=True, scope="session")
+        kinds = [kind for kind in KINDS if chosen in {kind, "all"} and (kind == "real" or not SERVERS & set(metafunc.fixturenames))]
+        metafunc.parametrize("engines", kinds, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -22,7 +22,7 @@ help:
 	@echo 'make test     every test, on the embedded and the real engines (ENGINES=embedded: the quick way)'
 	@echo 'make check    format, lint, types, imports, the caps of the house; seconds'
 	@echo 'make engines  fetch and start Kafka, OPA and PostgreSQL for development, until Ctrl-C'
-	@echo 'make bench    measure on the engines that `make engines` started (ONLY=name: one result)'
+	@echo 'make bench    measure on real engines, about eight minutes (ONLY=name: one result)'
 	@echo 'make format   put the code into the form that `make check` asks for'
 	@echo 'make lock     write the locks anew from pyproject.toml'
 	@echo 'make clean    remove what these made'

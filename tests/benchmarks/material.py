@@ -51,8 +51,9 @@ SCHEMA: dict[str, Any] = {
     "required": sorted(FIELDS),
     "properties": FIELDS,
 }
-DROPPED = ("age_band", "business")
-"""What the rule sheet does not keep."""
+PERSONAL = ("visitor", "age_band", "business", "at")
+FOOTFALL = "port-credit-footfall"
+"""Whose rule sheet the benchmarks use: five fields are kept, a pseudonym, a time bucket and a rounded number among them."""
 
 _WORDS = [
     "lakeshore",
@@ -140,37 +141,17 @@ def dataset(slug: str, *, personal: bool, partitions: int) -> dict[str, Any]:
         document |= {
             "subject_pointer": "/visitor",
             "key_pointer": "/visitor",
-            "personal_pointers": ["/visitor", *(f"/{name}" for name in DROPPED)],
+            "personal_pointers": [f"/{name}" for name in PERSONAL],
         }
         document |= {"legal_authority": "None: invented visitors", "assessment": "None: invented visitors"}
     return document
 
 
 def policies(folder: Path, slugs: list[str]) -> Path:
-    """The shipped policies with a rule sheet for each of these datasets, in a new folder."""
+    """The shipped policies, with the rule sheet of the demonstration's footfall for each of these datasets, in a new folder."""
     made = folder / "policies"
     shutil.copytree(POLICIES, made)
+    sheet = json.loads((POLICIES / "rules" / f"{FOOTFALL}.json").read_text("utf-8"))
     for slug in slugs:
-        (made / "rules" / f"{slug}.json").write_text(json.dumps(_sheet(slug)), "utf-8")
+        (made / "rules" / f"{slug}.json").write_text(json.dumps(sheet | {"dataset": slug}), "utf-8")
     return made
-
-
-def _sheet(slug: str) -> dict[str, Any]:
-    kept: dict[str, Any] = {f"/{name}": "as_is" for name in FIELDS if name not in DROPPED}
-    kept |= {"/visitor": "pseudonymise", "/at": {"time_bucket": "PT15M"}, "/dwell_seconds": {"generalise": 60}}
-    rule = {
-        "purposes": [PURPOSE],
-        "recipients": ["approved_organizations"],
-        "consent": "required",
-        "keep": kept,
-        "retain": "P90D",
-        "onward_transfer": False,
-    }
-    return {
-        "dataset": slug,
-        "legal_ground": "consent",
-        "legal_reference": "None: invented visitors",
-        "assessment": "None: invented visitors",
-        "default": "deny",
-        "rules": [rule],
-    }

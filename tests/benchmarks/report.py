@@ -16,6 +16,7 @@ from tests.benchmarks.rows import GOALS
 from tests.engines.install import KAFKA, OPA
 
 FILE = Path("bench.json")
+LONGEST_REASON = 120
 
 
 def machine() -> str:
@@ -48,7 +49,7 @@ def table(results: Mapping[str, float], failed: Mapping[str, str], notes: Mappin
     for name in (*results, *failed):
         goal = GOALS.get(name)
         if name in failed:
-            lines.append(f"{name:<26} {'-':>10}  {goal or ''!s:<8} {'FAILED':<7} {failed[name]}")
+            lines.append(f"{name:<26} {'-':>10}  {goal or ''!s:<8} {'FAILED':<7} {failed[name][:LONGEST_REASON]}")
             continue
         met = "" if goal is None else "met" if goal.is_met(results[name]) else "missed"
         lines.append(f"{name:<26} {rounded(results[name]):>10g}  {goal or ''!s:<8} {met:<7} {notes.get(name, '')}".rstrip())

@@ -41,10 +41,10 @@ ROWS = (
     Row(("decide_cached_us",), inside.decide_cached, 120),
     Row(("decide_opa_p99_ms",), inside.decide_opa, 120),
     Row(("added_latency_ms_p50", "added_latency_ms_p99"), latency.added_latency, 240),
-    Row(("publish_batch_vs_producer",), throughput.publish_batch_vs_producer, 180),
-    Row(("pull_vs_consumer",), throughput.pull_vs_consumer, 240),
-    Row(("sse_fanout_100",), throughput.sse_fanout_100, 240),
-    Row(("sse_fanout_100_contracts",), throughput.sse_fanout_100_contracts, 400),
+    Row(("publish_batch_vs_producer",), throughput.publish_batch_vs_producer, 240),
+    Row(("pull_vs_consumer",), throughput.pull_vs_consumer, 300),
+    Row(("sse_fanout_100",), throughput.sse_fanout_100, 300),
+    Row(("sse_fanout_100_contracts",), throughput.sse_fanout_100_contracts, 600),
 )
 GOALS = {
     "publish_batch_vs_producer": Goal(">=", 1.5),

@@ -1,4 +1,7 @@
-"""Rows that divide one rate by another: both sides in the same run, in turn, and the median of the ratios."""
+"""Rows that divide one rate by another: both sides in the same run, in turn, and the median of the ratios.
+
+A first round of both does not count: Kafka compiles itself while it works.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,7 @@ def _fanout(stage: Stage, name: str, terms: list[Terms]) -> Measured:
 
 
 def _ratio(stage: Stage, name: str, ours: Callable[[], float], theirs: Callable[[], float]) -> Measured:
+    stage.say(f"{name}: warming up: {ours():,.0f}/s against {theirs():,.0f}/s")
     pairs: list[tuple[float, float]] = []
     for number in range(1, ROUNDS + 1):
         pairs.append((ours(), theirs()))

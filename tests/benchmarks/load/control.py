@@ -20,8 +20,6 @@ def read_plan() -> dict[str, Any]:
 def wait_for_go() -> None:
     """Say that all is connected and built, and wait for the word."""
     gc.collect()
-    gc.freeze()
-    gc.disable()
     print("ready", flush=True)
     sys.stdin.readline()
 

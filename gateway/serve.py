@@ -21,6 +21,8 @@ from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+SWITCH_S = 0.0005
+
 
 class _Protocol(HttpToolsProtocol):
     """uvicorn's own, shown to the stream plane, which must know whether a socket takes more before it judges what to write."""
@@ -65,6 +67,7 @@ async def _answer_until_told(app: FastAPI, settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     servers = [asyncio.create_task(server.serve(sockets=[_bind(server.config)])) for server in (private, public)]
     _calm_the_collector()
+    _share_the_interpreter()
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait([*servers, waiting], return_when=asyncio.FIRST_COMPLETED)
     app.state.streams.stop_streams()
@@ -103,6 +106,11 @@ def _bind(config: uvicorn.Config) -> socket.socket:
         raise SystemExit(f"Cannot listen on {config.host}:{config.port}: {error.strerror}. {mend}") from error
     bound.setblocking(False)
     return bound
+
+
+def _share_the_interpreter() -> None:
+    """Let threads take turns often: a turn of the audit writer between two answers of the database waits for the event loop's to end."""
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _calm_the_collector() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, insert
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.audit.published import Published
@@ -56,6 +57,7 @@ class AuditWriter:
         self._something = threading.Condition()
         self._open = False
         self._newest: datetime | None = None
+        self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
@@ -105,6 +107,7 @@ class AuditWriter:
     def _run(self) -> None:
         while batch := self._take():
             _tell(self._write(batch))
+        self._disconnect()
 
     def _take(self) -> list[_Waiter]:
         """What waits, oldest first; nothing only once the writer is stopped and all is written."""
@@ -116,15 +119,30 @@ class AuditWriter:
     def _write(self, batch: Sequence[_Waiter]) -> list[_Outcome]:
         wanted = [waiter for waiter in batch if not waiter.future.done()]
         try:
-            with self._engine.begin() as connection:
+            connection = self._connected()
+            with connection.begin():
                 # The newest entry is asked for once: from then on this process knows what it has written itself.
                 at = next_instant(connection) if self._newest is None else max(now(), self._newest)
                 outcomes = _insert(connection, wanted, at)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
             log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))
+            self._disconnect()
             return [(waiter, _unavailable()) for waiter in wanted]
         self._newest = at
         return outcomes
+
+    def _connected(self) -> Connection:
+        """The writer's own connection, kept: a pool would ask before each use whether it lives, and tidy up after."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError):
+                connection.invalidate()
+                connection.close()
 
 
 def _insert(connection: Connection, batch: Sequence[_Waiter], at: datetime) -> list[_Outcome]:

@@ -1,4 +1,4 @@
-"""Blocks: runs of decoded records, read once per partition and process and shared by all subscribers.
+"""Blocks: runs of records, read once per partition and process and shared by all subscribers.
 
 A block has at most `BLOCK_EVENTS` records, so that what is rendered of it is one grant at most. Blocks live in one memory of
 bounded size: a slow subscriber holds none, it reads again when it comes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,25 +17,15 @@ import orjson
 from prometheus_client import Counter
 
 from gateway.catalog.directory import DatasetView
+from gateway.catalog.schemas import steps_of
 from gateway.streams.log import EventLog, Record
 
 BLOCK_EVENTS = 1000
-FETCH_BYTES = 1024 * 1024
-OVERHEAD = 6
-"""A decoded record takes about this many times the bytes of its JSON."""
+FETCH_BYTES = 2 * 1024 * 1024
+OVERHEAD = 3
+"""What shapes make of a record takes, with the record, about this many times the bytes of its JSON."""
 
 undecodable = Counter("exchange_events_undecodable_total", "Stored records that are no event and are passed over.", ["dataset"])
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A record as the lens needs it; `sref` is the value at the dataset's subject pointer."""
-
-    offset: int
-    appended_ms: int
-    sref: str | None
-    event: dict[str, Any]
-    value: bytes
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -44,17 +35,15 @@ class Block:
     partition: int
     first: int
     next: int
-    records: list[Decoded]
+    records: Sequence[Record]
+    subject: tuple[str, ...] | None
+    """Where in an event its subject stands."""
     size: int
-    shapes: dict[bytes, list[Any]] = field(default_factory=dict)
-
-    def index_of(self, offset: int) -> int:
-        """The place of the first record at or after `offset`."""
-        return 0 if offset <= self.first else bisect_left(self.records, offset, key=lambda record: record.offset)
+    shapes: dict[bytes, Any] = field(default_factory=dict)
 
 
 class Blocks:
-    """The decoded blocks of all topics of this process, the least recently used dropped first."""
+    """The blocks of all topics of this process, the least recently used dropped first."""
 
     def __init__(self, log: EventLog, most_bytes: int) -> None:
         self._log = log
@@ -108,7 +97,7 @@ class Blocks:
         start, wanted = offset, None
         for place in range(0, len(records), BLOCK_EVENTS):
             part = records[place : place + BLOCK_EVENTS]
-            block = _decode(dataset, partition, start, part)
+            block = _block(dataset, partition, start, part)
             start = block.next
             self._keep(dataset.topic, block)
             wanted = wanted or block
@@ -129,28 +118,20 @@ class Blocks:
             self._held -= old.size
 
 
-def _decode(dataset: DatasetView, partition: int, first: int, records: Any) -> Block:
-    path = tuple(dataset.subject_pointer.split("/")[1:]) if dataset.subject_pointer else None
-    decoded, size = [], 0
-    for offset, appended_ms, _key, value in records:
-        record = _decode_one((offset, appended_ms, None, value), path)
-        if record is None:
-            undecodable.labels(dataset.slug).inc()
-            continue
-        decoded.append(record)
-        size += len(value)
-    return Block(partition, first, records[-1][0] + 1, decoded, size * OVERHEAD + 1000)
+def _block(dataset: DatasetView, partition: int, first: int, records: Sequence[Record]) -> Block:
+    path = ("data", *steps_of(dataset.subject_pointer)) if dataset.subject_pointer else None
+    size = sum(len(record[3]) for record in records)
+    return Block(partition, first, records[-1][0] + 1, records, path, size * OVERHEAD + 1000)
 
 
-def _decode_one(record: Record, path: tuple[str, ...] | None) -> Decoded | None:
-    offset, appended_ms, _, value = record
-    try:
-        event = orjson.loads(value)
-        subject: Any = event["data"] if path else None
-        for name in path or ():
-            subject = subject[name]
-    except (ValueError, KeyError, TypeError):
-        return None
-    if not isinstance(event, dict) or not (subject is None or isinstance(subject, str)):
-        return None
-    return Decoded(offset, appended_ms, subject, event, value)
+def decode(value: bytes, subject: tuple[str, ...] | None) -> tuple[dict[str, Any], str | None]:
+    """A stored event and its subject's `sref`. Raises `ValueError`, `KeyError`, `TypeError` for what is no event."""
+    event = orjson.loads(value)
+    found: Any = None
+    if subject is not None:
+        found = event
+        for name in subject:
+            found = found[name]
+    if event.__class__ is not dict or not (found is None or found.__class__ is str):
+        raise TypeError
+    return event, found

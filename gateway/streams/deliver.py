@@ -125,6 +125,8 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
                 raise ExchangeError("cursor_expired") from error
             if block is None:
                 break
+            if examined and examined + block.next - offset > BLOCK_EVENTS:
+                return flush  # what is judged and joined once is of whole blocks
             # (4) consent and (5) the lens
             judged = await permit.view.judge(block, offset, time.time_ns() // 1_000_000)
             part = _cut(judged, offset, most_events - events, most_bytes - size)

@@ -6,12 +6,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import anyio.to_thread
 import structlog
 from sqlalchemy.orm import Session
 
 from consent.index import ConsentIndex
 from gateway.access.decide import Access
 from gateway.access.decision import Decision
+from gateway.access.facts import Question
 from gateway.access.fields import period_ms
 from gateway.access.lens import Lens, Refusal, Shape, compile_shape
 from gateway.audit.release import AuditWriter
@@ -81,6 +83,7 @@ class Streams:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._permits: OrderedDict[tuple[str, str], Permit] = OrderedDict()
+        self._deciding: dict[tuple[object, ...], asyncio.Future[Decision]] = {}
         self._shapes: dict[bytes, Shape] = {}
         self._buckets: dict[str, Bucket] = {}
 
@@ -113,6 +116,20 @@ class Streams:
     async def changed(self) -> None:
         """Return at the next change."""
         await self._wake.wait()
+
+    async def decided(self, question: Question) -> Decision:
+        """A new decision; readers that ask the same at once share one, and so one view. Raises what `Access.decide` raises."""
+        key = (self.stamp.value, question.key)  # a decision that was begun before a forbidding change is nobody's who comes after it
+        asking = self._deciding.get(key)
+        if asking is None:
+            asking = self._deciding[key] = asyncio.ensure_future(anyio.to_thread.run_sync(self._decide, question))
+            asking.add_done_callback(lambda _: self._deciding.pop(key, None))
+        return await asyncio.shield(asking)
+
+    def _decide(self, question: Question) -> Decision:
+        return self.access.decide(
+            question.action, caller=question.caller, dataset=question.dataset, purpose=question.purpose, contract=question.contract
+        )
 
     def permit(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> Permit:
         """What an allowing decision lets its reader see: shared by all readers of the contract, compiled once.

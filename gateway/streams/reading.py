@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 import isodate
 
 from gateway.access.decide import refusal_code
@@ -99,27 +98,18 @@ class Reading:
         question = Question("receive", self.caller, dataset, contract.purpose if contract else None, contract)
         decision = self.streams.access.kept(question)
         if decision is None:
-            decision = await anyio.to_thread.run_sync(lambda: self._decide(question))
+            decision = await self.streams.decided(question)
         if not decision.allow:
             raise _refusal(decision, contract)
         self._permit = self.streams.permit(decision, dataset, contract)
         self._stamp = stamp
         return self._permit
 
-    def _decide(self, question: Question) -> Decision:
-        return self.streams.access.decide(
-            "receive",
-            caller=question.caller,
-            dataset=question.dataset,
-            purpose=question.purpose,
-            contract=question.contract,
-        )
-
     async def start(self, cursor: str, partitions: Sequence[int] | None) -> None:
         """Stand where `cursor` says: `earliest`, `latest`, an RFC 3339 time, or an opaque cursor.
 
-        Never before the earliest record that this contract may see. Raises `cursor_invalid`, `cursor_expired` (with `earliest_cursor`),
-        `log_went_back`, `log_unavailable`, `invalid_body` for partitions that the dataset does not have.
+        Never before the earliest record that this contract may see. Raises `cursor_invalid`, `cursor_expired` (of a topic
+        made again), `log_unavailable`, `invalid_body` for partitions that the dataset does not have.
         """
         dataset = self.dataset
         self.partitions = self._checked(partitions, dataset)
@@ -132,9 +122,8 @@ class Reading:
             self.offsets.update(opened.offsets)
         await self._require_topic(dataset, expired=opened is not None)
         for partition in self.partitions:
-            if opened is not None and partition in opened.offsets:
-                await self._check(dataset, partition, opened.offsets[partition], earliest_ms)
-            else:
+            # Whether the log still has the offset of an opaque cursor is for the first fetch to say.
+            if opened is None or partition not in opened.offsets:
                 self.offsets[partition] = await self._offset(dataset, partition, cursor if opened is None else "earliest", earliest_ms)
 
     def cursor(self) -> str:
@@ -177,13 +166,6 @@ class Reading:
         if wanted_ms <= 0:
             return (await log.bounds(dataset.topic, partition))[0]
         return await log.offset_at(dataset.topic, partition, wanted_ms)
-
-    async def _check(self, dataset: DatasetView, partition: int, offset: int, earliest_ms: int) -> None:
-        earliest, end = await self.streams.log.bounds(dataset.topic, partition)
-        if offset > end:
-            raise ExchangeError("log_went_back")
-        if offset < earliest:
-            raise ExchangeError("cursor_expired", earliest_cursor=await self._earliest_cursor(dataset, earliest_ms))
 
     async def _earliest_cursor(self, dataset: DatasetView, earliest_ms: int) -> str:
         offsets = {partition: await self._offset(dataset, partition, "earliest", earliest_ms) for partition in range(dataset.partitions)}

@@ -7,6 +7,7 @@ to write asks `holds` first: a judgement that does not hold is made again, and n
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from prometheus_client import Counter
 
 from consent.index import FOREVER, ConsentIndex
 from consent.subjects import secrets_of
-from gateway.access.lens import Lens, Shape, Unfit
+from gateway.access.lens import Lens, Rendered, Shape, Unfit
 from gateway.database import Database
-from gateway.streams.blocks import Block
+from gateway.streams.blocks import Block, decode, undecodable
 
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
@@ -30,6 +31,10 @@ withheld = Counter("exchange_events_withheld_total", "Events that consent or a r
 
 Chunk = tuple[bytes, int, int]
 """Joined frames: (text, index of the first, index after the last)."""
+Row = tuple[int, int, str | None, Rendered]
+"""A record that a shape lets pass: (offset, time of append in milliseconds, sref, what the shape made of it)."""
+Shaped = tuple[list[Row], frozenset[str]]
+"""The rows of a block, and the subjects that they are about."""
 Allows = Callable[[str, int, int], bool]
 
 
@@ -147,7 +152,7 @@ class View:
             return kept
         shape = self.lens.shape
         if shape.pseudonymises:
-            await self._secrets.load({record.sref for record in block.records if record.sref is not None})
+            await self._secrets.load(_shaped(block, shape, self._dataset)[1])
         judged = self._judge(block, start, now_ms)
         self._judgements.keep(self, block, start, judged)
         return judged
@@ -155,17 +160,14 @@ class View:
     def _judge(self, block: Block, start: int, now_ms: int) -> Judged:
         # The stamp is read before consent is: a change that comes between is then judged again, not missed.
         stamp = self._stamp.value
-        rendered = _shaped(block, self.lens.shape, self._dataset)
+        rows = _shaped(block, self.lens.shape, self._dataset)[0]
         fill, allows, secrets = self.lens.fill, self._allows, self._secrets.known
         frames: list[bytes] = []
         offsets: list[int] = []
         held_back = bad = 0
-        for index in range(block.index_of(start), len(block.records)):
-            record, parts = block.records[index], rendered[index]
-            if parts is None:
-                continue
-            sref = record.sref
-            if allows is not None and (sref is None or not allows(sref, record.appended_ms, now_ms)):
+        place = 0 if start <= block.first else bisect_left(rows, start, key=lambda row: row[0])
+        for offset, appended_ms, sref, parts in rows[place:] if place else rows:
+            if allows is not None and (sref is None or not allows(sref, appended_ms, now_ms)):
                 held_back += 1
                 continue
             try:
@@ -173,7 +175,7 @@ class View:
             except Unfit:
                 bad += 1
                 continue
-            offsets.append(record.offset)
+            offsets.append(offset)
         if held_back:
             withheld.labels(self._dataset).inc(held_back)
         if bad:
@@ -182,23 +184,38 @@ class View:
         return Judged(weakref(block), block.partition, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms)
 
 
-def _shaped(block: Block, shape: Shape, dataset: str) -> list[tuple[bytes, bytes | None, int] | None]:
-    """The block's records as this shape renders them, kept with the block for every contract that has the shape."""
-    made = block.shapes.get(shape.key)
+def _shaped(block: Block, shape: Shape, dataset: str) -> Shaped:
+    """The block's records as this shape renders them, kept with the block for every contract that has the shape.
+
+    A record is decoded here, once for a shape, and its decoded form let go at once: keeping it costs more than decoding it again
+    for the second shape that a dataset seldom has.
+    """
+    made: Shaped | None = block.shapes.get(shape.key)
     if made is not None:
         return made
-    made, bad = [], 0
-    for record in block.records:
+    rows: list[Row] = []
+    bad = ill = 0
+    add, render, subject = rows.append, shape.render, block.subject
+    for offset, appended_ms, _key, value in block.records:
         try:
-            made.append(shape.render(record.event, record.value, record.appended_ms))
+            event, sref = decode(value, subject)
+        except (ValueError, KeyError, TypeError):
+            ill += 1
+            continue
+        try:
+            rendered = render(event, value, appended_ms)
         except Unfit:
             bad += 1
-            made.append(None)
+            continue
+        if rendered is not None:
+            add((offset, appended_ms, sref, rendered))
     if bad:
         unfit.labels(dataset).inc(bad)
+    if ill:
+        undecodable.labels(dataset).inc(ill)
     if len(block.shapes) >= KEPT_SHAPES:
         block.shapes.clear()
-    block.shapes[shape.key] = made
+    made = block.shapes[shape.key] = (rows, frozenset(row[2] for row in rows if row[2] is not None))
     return made
 
 

@@ -33,7 +33,7 @@ def visit(visitor: str, number: int = 0, **data: Any) -> dict[str, Any]:
         "time": "2026-11-23T12:07:31Z",
         "data": {
             "at": "2026-11-23T12:07:31Z",
-            "zone": "Lakeshore Road East",
+            "zone": "port-credit-nhd-east",
             "business": "4627",
             "visitor": visitor,
             "dwell_seconds": 312,
@@ -64,7 +64,13 @@ class District:
 
     def consent(self, visitor: str, **document: Any) -> str:
         """Consent of this visitor to transit planning by anybody; the record's identifier."""
-        body = {"dataset": FOOTFALL, "subject": visitor, "purposes": ["transit-planning"], "recipients": ["any_recipient"], "given_by": "subject"}
+        body = {
+            "dataset": FOOTFALL,
+            "subject": visitor,
+            "purposes": ["transit-planning"],
+            "recipients": ["any_recipient"],
+            "given_by": "subject",
+        }
         return str(self.provider.post("/v1/consents", body | document)["id"])
 
     def publish(self, *events: dict[str, Any]) -> None:

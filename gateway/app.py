@@ -121,6 +121,14 @@ def create_admin_app(app: FastAPI) -> FastAPI:
     return admin
 
 
+def let_go(app: FastAPI) -> None:
+    """Answer all who wait, because the process is about to end: streams, long polls, and OPA, which waits for a bundle."""
+    app.state.streams.stop_streams()
+    app.state.contracts.stop()
+    if isinstance(app.state.engine, OpaEngine):
+        app.state.engine.bundles.close()
+
+
 def _engine(settings: Settings) -> PolicyEngine:
     if settings.policy_url:
         return OpaEngine(settings.policy_url, settings.policy_token.get_secret_value())
@@ -164,7 +172,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-        state.contracts.stop()
+        let_go(app)
         with suppress(TimeoutError):
             await state.streams.stop()
         await asyncio.gather(*tasks, return_exceptions=True)

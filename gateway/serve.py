@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.app import create_admin_app, create_app
+from gateway.app import create_admin_app, create_app, let_go
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -70,8 +70,7 @@ async def _answer_until_told(app: FastAPI, settings: Settings) -> None:
     _share_the_interpreter()
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait([*servers, waiting], return_when=asyncio.FIRST_COMPLETED)
-    app.state.streams.stop_streams()
-    app.state.contracts.stop()
+    let_go(app)
     for server in (public, private):
         server.should_exit = True
     await asyncio.gather(*servers)

@@ -66,7 +66,7 @@ class Blocks:
         if task is None:
             task = asyncio.create_task(self._fetch(dataset, partition, offset, wait_ms))
             self._fetching[key] = task
-            task.add_done_callback(lambda _: self._fetching.pop(key, None))
+            task.add_done_callback(lambda done: self._fetched(key, done))
         return await asyncio.shield(task)
 
     def held(self, topic: str, partition: int, offset: int) -> Block | None:
@@ -88,6 +88,11 @@ class Blocks:
         self._blocks.clear()
         self._firsts.clear()
         self._held = 0
+
+    def _fetched(self, key: tuple[str, int, int, bool], task: asyncio.Task[Block | None]) -> None:
+        self._fetching.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, even if all who waited for it have gone
 
     async def _fetch(self, dataset: DatasetView, partition: int, offset: int, wait_ms: int) -> Block | None:
         fetched = await self._log.fetch(dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=wait_ms, topic_id=dataset.topic_id)

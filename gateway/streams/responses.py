@@ -228,7 +228,7 @@ class Stream(Response):
                     return
                 self._account(flush, part, first, last, len(text))
                 final = part is flush.last_with_events and last == part.count
-                await socket.write_judged(text + (self._last(flush) if final else self._form.between), flush.holds)
+                await socket.write_judged(text, self._last(flush) if final else self._form.between, flush.holds)
             self._reading.offsets[part.partition] = part.next
         self._spoke = time.monotonic() if flush.events else self._spoke
 
@@ -294,10 +294,16 @@ class _Socket:
             if self._streams.stopping and self._protocol.flow.write_paused:
                 self._cut()
 
-    async def write_judged(self, data: bytes, holds: Callable[[], bool]) -> None:
+    async def write_judged(self, text: bytes, tail: bytes, holds: Callable[[], bool]) -> None:
         """Write what was just found to hold. Usually nothing is awaited; an event too large for one piece is asked about before each,
         and the connection is cut in the middle of an event that has become forbidden.
         """
+        if self._protocol is not None and len(text) <= PIECE_BYTES:
+            # One HTTP chunk (RFC 9112 section 7.1) whose text, the same for all subscribers, is not copied on its way to the socket.
+            self._protocol.transport.writelines((b"%x\r\n" % (len(text) + len(tail)), text, tail, b"\r\n"))
+            self.wrote = time.monotonic()
+            return
+        data = text + tail
         for start in range(0, len(data), PIECE_BYTES):
             if start:
                 await self.ready()

@@ -30,6 +30,8 @@ from tests.engines.sets import RealEngines
 from tests.gateway import Gateway
 
 STREAMS_PER_CONTRACT = 200
+CACHE_MB = 32
+"""Less than the backlog of a row, so that both sides of a ratio read it from the log, the lone subscriber too."""
 AT_ONCE = 8
 """Calls of the control plane that prepare a row are made so many at once."""
 PARTITIONS = 8
@@ -57,7 +59,8 @@ class Stage:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
         self.engines = _engines(folder, ending, say)
         say("the gateway starts")
-        self.gateway = Gateway(self.engines, folder / "gateway", {"EXCHANGE_STREAMS_PER_CONTRACT": str(STREAMS_PER_CONTRACT)})
+        settings = {"EXCHANGE_STREAMS_PER_CONTRACT": str(STREAMS_PER_CONTRACT), "EXCHANGE_CACHE_MB": str(CACHE_MB)}
+        self.gateway = Gateway(self.engines, folder / "gateway", settings)
         ending.callback(self.gateway.close)
         activate_policies(self.gateway.settings(), material.policies(folder, [PULLED, STREAMED, LIVE]))
         self.gateway.start()

@@ -166,9 +166,9 @@ def test_who_gave_up_waiting_does_not_disturb_the_others(database: Database, wri
 
 def test_stopping_writes_what_waits_and_refuses_what_comes(database: Database) -> None:
     writer = AuditWriter(database)
-    assert not writer.alive
+    before = writer.alive
     writer.start()
-    assert writer.alive
+    assert (before, writer.alive) == (False, True)
 
     async def deliver() -> None:
         waiting = [asyncio.ensure_future(writer.release(ENTRY)) for _ in range(200)]

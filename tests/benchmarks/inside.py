@@ -63,7 +63,7 @@ def enforce(stage: Stage) -> Measured:
             await question.streams.log.stop()
             assert first is not None
             # A block that is judged keeps what was made of it: each of these is new.
-            blocks = [Block(first.partition, first.first, first.next, first.records, first.size) for _ in range(BLOCKS)]
+            blocks = [Block(first.partition, first.first, first.next, first.records, first.subject, first.size) for _ in range(BLOCKS)]
             now = time.time_ns() // 1_000_000
             await view.judge(first, first.first, now)
             began = time.process_time()

@@ -144,10 +144,11 @@ def _log(settings: Settings) -> EventLog:
 def _routes(app: FastAPI) -> None:
     answers.answer_errors(app)
     strict = [Depends(refuse_unknown_query), Depends(refuse_other_media_types)]
-    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, audit_api, operations):
-        app.include_router(room.router, dependencies=strict)
+    # Routes are tried in order: those of the stream plane, which are asked for most, stand first.
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
+    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, audit_api, operations):
+        app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)
     app.include_router(answers.router)

@@ -188,8 +188,8 @@ def count_delivered(reading: Reading, permit: Permit, events: int, size: int) ->
         permit.bucket.take(events)
 
 
-async def wait_for_more(reading: Reading, seconds: float, gone: asyncio.Future[None] | None = None) -> bool:
-    """Wait until a partition has something new, a change was applied or the subscriber is `gone`; False if none came within `seconds`.
+async def wait_for_more(reading: Reading, seconds: float, change: asyncio.Event, gone: asyncio.Future[None] | None = None) -> bool:
+    """Wait until a partition has something new, `change` is set or the subscriber is `gone`; False if none came within `seconds`.
 
     Raises `log_unavailable`.
     """
@@ -199,7 +199,7 @@ async def wait_for_more(reading: Reading, seconds: float, gone: asyncio.Future[N
         asyncio.ensure_future(streams.blocks.at(dataset, partition, reading.offsets[partition], milliseconds))
         for partition in reading.partitions
     }
-    changed = asyncio.ensure_future(streams.changed())
+    changed = asyncio.ensure_future(change.wait())
     try:
         others = {changed, gone} if gone is not None else {changed}
         done, _ = await asyncio.wait({*waiting, *others}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -113,9 +113,10 @@ class Streams:
         woken, self._wake = self._wake, asyncio.Event()
         woken.set()
 
-    async def changed(self) -> None:
-        """Return at the next change."""
-        await self._wake.wait()
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Set at the next change. To be taken before what a change could alter is looked at."""
+        return self._wake
 
     async def decided(self, question: Question) -> Decision:
         """A new decision; readers that ask the same at once share one, and so one view. Raises what `Access.decide` raises."""

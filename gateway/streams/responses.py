@@ -78,6 +78,7 @@ class Page(Response):
         reading = self._reading
         looked_until = time.monotonic() + LONGEST_LOOK_S
         while True:
+            changed = reading.streams.next_change
             flush = await judge_next(reading, most_bytes=self._limit)
             left = 0 if reading.streams.stopping else self._deadline - time.monotonic()
             bucket = flush.permit.bucket
@@ -90,7 +91,7 @@ class Page(Response):
             elif flush.parts:
                 pass_over(reading, flush)
             else:
-                await wait_for_more(reading, left)
+                await wait_for_more(reading, left, changed)
 
 
 class Format(Protocol):
@@ -167,6 +168,7 @@ class Stream(Response):
         self._closed: Closed | None = None
         """What left under the last grant, until an entry says so."""
         self._spoke = time.monotonic()
+        self._changed = reading.streams.next_change
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._place:
@@ -190,22 +192,25 @@ class Stream(Response):
 
     async def _deliver(self, socket: _Socket, flush: Flush | None) -> dict[str, Any] | None:
         """Flush after flush until something ends the stream: the problem that did, or None after an idle time."""
+        streams, away = self._reading.streams, False
         while True:
             try:
                 if flush is not None:
                     await self._write(socket, flush)
-                elif await self._is_idle(socket):
+                elif await self._is_idle(socket, wait=not away):
                     return None
-                flush = None
-                if self._reading.streams.stopping:
+                flush, away = None, False
+                if streams.stopping:
                     raise ExchangeError("gateway_stopping")
+                # What changes from here on ends the wait that comes after: nothing is missed in between.
+                self._changed = streams.next_change
                 flush = await self._judge()
             except LogUnavailable:
-                await self._sit_out(socket)
+                away = await self._sit_out(socket)
             except ExchangeError as error:
                 if error.code not in PASSING:
-                    return error.problem(self._reading.streams.issuer, self._reading.path)
-                await self._sit_out(socket)
+                    return error.problem(streams.issuer, self._reading.path)
+                away = await self._sit_out(socket)
 
     async def _judge(self) -> Flush | None:
         """The next flush, released if it has events; None if there is nothing to examine."""
@@ -244,25 +249,29 @@ class Stream(Response):
         receipt = flush.receipt.header if flush.receipt else ""
         return self._form.last(self._reading.cursor(), receipt, flush.events)
 
-    async def _is_idle(self, socket: _Socket) -> bool:
-        """Wait for something new, with a heartbeat now and then; True when the stream's idle time is over."""
+    async def _is_idle(self, socket: _Socket, *, wait: bool) -> bool:
+        """Wait for something new, with a heartbeat now and then, unless a part was away; True when the stream's idle time is over."""
         socket.raise_if_gone()
         await self._beat(socket)
         quiet = time.monotonic() - self._spoke
         if self._idle is not None and quiet >= self._idle:
             return True
+        if not wait:
+            return False
         ends = [HEARTBEAT_S - quiet % HEARTBEAT_S]
         if self._idle is not None:
             ends.append(self._idle - quiet)
         if self._reading.caller is not None:
             ends.append((self._reading.caller.expires_at - now()).total_seconds())
-        await wait_for_more(self._reading, max(0.02, min(ends)), socket.listener)
+        await wait_for_more(self._reading, max(0.02, min(ends)), self._changed, socket.listener)
         return False
 
-    async def _sit_out(self, socket: _Socket) -> None:
+    async def _sit_out(self, socket: _Socket) -> bool:
+        """Pause. True: it is asked again at once, because nothing tells when a part is back."""
         socket.raise_if_gone()
         await asyncio.sleep(PAUSE_S)
         await self._beat(socket)
+        return True
 
     async def _beat(self, socket: _Socket) -> None:
         if time.monotonic() - max(self._spoke, socket.wrote) >= HEARTBEAT_S:

@@ -135,10 +135,11 @@ def test_a_gateway_keeps_its_seat_when_the_database_comes_back(new_gateway: NewG
 def test_a_gateway_that_lost_its_seat_to_another_ends(new_gateway: NewGateway, postgres: Postgres) -> None:
     gateway = new_gateway()
     os.kill(gateway.pid, signal.SIGSTOP)
-    postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    postgres.execute(f"SELECT pg_terminate_backend(pid) {_seats(gateway)}")
+    until(lambda: not _taken(gateway, postgres), "nobody has the seat")
     second = second_gateway(gateway)
     try:
-        until(lambda: second.poll() is not None or _holds(postgres), "the second gateway sits down")
+        until(lambda: second.poll() is not None or _taken(gateway, postgres), "the second gateway sits down")
         os.kill(gateway.pid, signal.SIGCONT)
 
         assert gateway._process is not None
@@ -149,7 +150,12 @@ def test_a_gateway_that_lost_its_seat_to_another_ends(new_gateway: NewGateway, p
         second.communicate()
 
 
-def _holds(postgres: Postgres) -> bool:
+def _seats(gateway: Gateway) -> str:
+    """Who sits at this gateway's database: others have one each on the same server."""
+    name = gateway.database_url.rpartition("/")[2]
+    return f"FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = '{name}')"
+
+
+def _taken(gateway: Gateway, postgres: Postgres) -> bool:
     with psycopg.connect(postgres._address) as session:
-        row = session.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
-    return bool(row and row[0])
+        return session.execute(f"SELECT 1 {_seats(gateway)}".encode()).fetchone() is not None

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,7 +167,9 @@ def test_policies_that_are_activated_while_a_stream_runs_hold_at_once(new_gatewa
         until(lambda: len(listener.events) == 2, "an event under the second policies")
 
         third = activate_policies(gateway.settings(), nothing)
+        began = time.monotonic()
         ended = listener.wait_for_end()
+        assert time.monotonic() - began < 8
         district.provider.publish(FOOTFALL, [visit("person-seen", 3)])
         numbers.publish(1)
         untouched.wait_for(1)

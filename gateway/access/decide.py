@@ -29,7 +29,7 @@ from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Change
 from gateway.contracts.directory import ContractView
 from gateway.database import Database, new_id, now
-from gateway.errors import ExchangeError, Refused
+from gateway.errors import ExchangeError
 from gateway.http import parse_time
 from gateway.identity.directory import Directory
 from gateway.identity.principal import Principal
@@ -82,21 +82,6 @@ class Access:
         question = Question(action, caller, dataset, purpose, contract)
         kept = self.kept(question)
         return kept if kept is not None else self._compute(question)
-
-    def require(
-        self,
-        action: Action,
-        *,
-        caller: Principal | None,
-        dataset: DatasetView,
-        purpose: str | None = None,
-        contract: ContractView | None = None,
-    ) -> Decision:
-        """As `decide`, but raises `Refused` where the answer is no."""
-        decision = self.decide(action, caller=caller, dataset=dataset, purpose=purpose, contract=contract)
-        if not decision.allow:
-            raise Refused(decision.id, decision.reasons, refusal_code(decision.codes))
-        return decision
 
     def received_schema(self, contract: ContractView) -> dict[str, Any]:
         """The JSON Schema of what this contract receives, or would if it came into force, under the policy of now.

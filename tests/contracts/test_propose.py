@@ -21,12 +21,13 @@ def in_(**length: int) -> str:
 
 def test_proposal_waits_for_the_provider(rooms: Rooms) -> None:
     rooms.register("footfall")
-    answer = propose(rooms, note="For shelters.", history="P7D", valid_until=in_(days=30))
+    until = in_(days=30)
+    answer = propose(rooms, note="For shelters.", history="P7D", valid_until=until)
     made = answer.json()
     assert answer.status_code == 201
     assert answer.headers["Location"] == f"/v1/contracts/{made['id']}"
     assert (made["state"], made["provider"], made["consumer"]) == ("proposed", rooms.organization("bia"), rooms.organization("mobility"))
-    assert (made["history"], made["note"], made["valid_until"]) == ("P7D", "For shelters.", in_(days=30))
+    assert (made["history"], made["note"], made["valid_until"]) == ("P7D", "For shelters.", until)
     assert [signature["side"] for signature in made["signatures"]] == ["consumer"]
     assert rooms.policy.asked == ["propose footfall transit-planning proposed"]
     assert rooms.change_kinds()[-1] == "contract_proposed"

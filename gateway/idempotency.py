@@ -83,12 +83,12 @@ class IdempotentRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST" or not any(name == b"idempotency-key" for name, _ in scope["headers"]):
-            await super().handle(scope, receive, send)
+            await self.answer(scope, receive, send)
             return
         request = Request(scope, receive)
         caller = authenticate(request)
         if caller is None:  # nobody to whom a key could belong; the endpoint says whether it needs a token
-            await super().handle(scope, receive, send)
+            await self.answer(scope, receive, send)
             return
         body = await _read(request)
         once = Once.of(request, caller, body)
@@ -107,6 +107,10 @@ class IdempotentRoute(APIRoute):
                 await run_in_threadpool(once.forget)
         await answer.send(send)
 
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the endpoint."""
+        await super().handle(scope, receive, send)
+
     async def _first(self, scope: Scope, receive: Receive, body: bytes) -> Answer:
         """Run the endpoint and take its answer, errors included, as it would have gone out: after its transaction."""
         sent: list[Message] = []
@@ -118,7 +122,7 @@ class IdempotentRoute(APIRoute):
         async def keep(message: Message) -> None:
             sent.append(message)
 
-        await super().handle(scope, receive_again, keep)
+        await self.answer(scope, receive_again, keep)
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in sent[0]["headers"])
         return Answer(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
 

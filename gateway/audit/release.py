@@ -18,12 +18,12 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.audit.published import Published
 from gateway.audit.record import Entry, Receipt, next_instant, row_of, seal
+from gateway.audit.store import connect, store
 from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 
@@ -120,10 +120,11 @@ class AuditWriter:
         wanted = [waiter for waiter in batch if not waiter.future.done()]
         try:
             connection = self._connected()
-            with connection.begin():
-                # The newest entry is asked for once: from then on this process knows what it has written itself.
-                at = next_instant(connection) if self._newest is None else max(now(), self._newest)
-                outcomes = _insert(connection, wanted, at)
+            if self._newest is None:  # asked for once: from then on this process knows what it has written itself
+                with connection.begin():
+                    self._newest = next_instant(connection)
+            at = max(now(), self._newest)
+            outcomes = _store(connection, wanted, at)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
             log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))
             self._disconnect()
@@ -134,7 +135,7 @@ class AuditWriter:
     def _connected(self) -> Connection:
         """The writer's own connection, kept: a pool would ask before each use whether it lives, and tidy up after."""
         if self._connection is None:
-            self._connection = self._engine.connect()
+            self._connection = connect(self._engine)
         return self._connection
 
     def _disconnect(self) -> None:
@@ -145,7 +146,7 @@ class AuditWriter:
                 connection.close()
 
 
-def _insert(connection: Connection, batch: Sequence[_Waiter], at: datetime) -> list[_Outcome]:
+def _store(connection: Connection, batch: Sequence[_Waiter], at: datetime) -> list[_Outcome]:
     shown = rfc3339(at)
     rows: list[dict[str, Any]] = []
     spans: list[dict[str, Any]] = []
@@ -159,10 +160,7 @@ def _insert(connection: Connection, batch: Sequence[_Waiter], at: datetime) -> l
         rows.append(row_of(waiter.entry, at, sealed))
         spans.extend(span._asdict() for span in waiter.published)
         outcomes.append((waiter, Receipt(sealed.leaf_hash)))
-    if rows:
-        connection.execute(insert(AuditEntry), rows)
-    if spans:
-        connection.execute(insert(PublishedRange), spans)
+    store(connection, rows, spans)
     return outcomes
 
 

@@ -6,13 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, Security
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from gateway.catalog.directory import DatasetView
 from gateway.errors import ExchangeError
 from gateway.idempotency import IdempotentRoute
-from gateway.identity.principal import Allow, Anybody, Principal
+from gateway.identity.principal import Allow, Anybody, Principal, allow
 from gateway.streams import examples
 from gateway.streams.events import BATCH, parse
 from gateway.streams.live import Streams
@@ -20,8 +21,25 @@ from gateway.streams.publish import publish, shown
 from gateway.streams.reading import Reading
 from gateway.streams.responses import Lines, Page, ServerSentEvents, Stream
 
+
+class _Publishing(IdempotentRoute):
+    """Publishing is called thousands of times a second: without a query its few arguments are handed over here, by the same rule of
+    access, which costs a fraction of having them solved. Everything else goes the framework's way.
+    """
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"] or scope["method"] != "POST":
+            await super().answer(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        caller = await _may_publish(request, None)
+        response = await publish_events(scope["path_params"]["slug"], request, caller, request.app.state.streams)
+        await response(scope, receive, send)
+
+
+_may_publish = allow("events:publish")
 router = APIRouter(tags=["streams"])
-publishing = APIRouter(tags=["streams"], route_class=IdempotentRoute)
+publishing = APIRouter(tags=["streams"], route_class=_Publishing)
 
 SSE = ServerSentEvents.media_type
 NDJSON = Lines.media_type
@@ -60,7 +78,7 @@ LastEventId = Annotated[
 async def publish_events(
     slug: str,
     request: Request,
-    caller: Annotated[Principal, Allow("events:publish")],
+    caller: Annotated[Principal, Security(_may_publish, scopes=["events:publish"])],
     streams: LiveStreams,
     *,
     validate_only: Annotated[bool, Query(description="Check everything and append nothing.")] = False,

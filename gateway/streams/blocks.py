@@ -6,7 +6,6 @@ bounded size: a slow subscriber holds none, it reads again when it comes.
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from prometheus_client import Counter
 from gateway.catalog.directory import DatasetView
 from gateway.catalog.schemas import steps_of
 from gateway.streams.log import EventLog, Record
+from gateway.streams.shared import Shared
 
 BLOCK_EVENTS = 1000
 FETCH_BYTES = 2 * 1024 * 1024
@@ -51,7 +51,7 @@ class Blocks:
         self._held = 0
         self._blocks: OrderedDict[tuple[str, int, int], Block] = OrderedDict()
         self._firsts: dict[tuple[str, int], list[int]] = {}
-        self._fetching: dict[tuple[str, int, int, bool], asyncio.Task[Block | None]] = {}
+        self._fetching = Shared[tuple[str, int, int, bool], Block | None]()
 
     async def at(self, dataset: DatasetView, partition: int, offset: int, wait_ms: int) -> Block | None:
         """The block that holds `offset`, fetched if need be; None if nothing came within `wait_ms`. Raises what `EventLog.fetch` raises.
@@ -62,12 +62,7 @@ class Blocks:
         if found is not None:
             return found
         key = (dataset.topic, partition, offset, wait_ms > 0)
-        task = self._fetching.get(key)
-        if task is None:
-            task = asyncio.create_task(self._fetch(dataset, partition, offset, wait_ms))
-            self._fetching[key] = task
-            task.add_done_callback(lambda done: self._fetched(key, done))
-        return await asyncio.shield(task)
+        return await self._fetching.ask(key, lambda: self._fetch(dataset, partition, offset, wait_ms))
 
     def held(self, topic: str, partition: int, offset: int) -> Block | None:
         """The block in memory that holds `offset`."""
@@ -88,11 +83,6 @@ class Blocks:
         self._blocks.clear()
         self._firsts.clear()
         self._held = 0
-
-    def _fetched(self, key: tuple[str, int, int, bool], task: asyncio.Task[Block | None]) -> None:
-        self._fetching.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # seen, even if all who waited for it have gone
 
     async def _fetch(self, dataset: DatasetView, partition: int, offset: int, wait_ms: int) -> Block | None:
         fetched = await self._log.fetch(dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=wait_ms, topic_id=dataset.topic_id)

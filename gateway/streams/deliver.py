@@ -85,7 +85,8 @@ class Flush:
     def holds(self) -> bool:
         """True if nothing that was decided since it was judged forbids it."""
         now_ms = time.time_ns() // 1_000_000
-        return all(self.permit.view.holds(part.judged, now_ms) for part in self.parts)
+        holds = self.permit.view.holds
+        return all(holds(part.judged, now_ms) for part in self.parts)
 
     def whole(self) -> Closed:
         """The account of a flush that leaves at once and whole, as a page does."""
@@ -180,12 +181,10 @@ def pass_over(reading: Reading, flush: Flush) -> None:
         reading.offsets[part.partition] = part.next
 
 
-def count_delivered(reading: Reading, permit: Permit, events: int, size: int) -> None:
-    """Metrics, and the tokens of the contract's rate limit."""
+def count_delivered(reading: Reading, events: int, size: int) -> None:
+    """Metrics."""
     delivered.labels(reading.slug).inc(events)
     delivered_bytes.labels(reading.slug).inc(size)
-    if permit.bucket is not None:
-        permit.bucket.take(events)
 
 
 async def wait_for_more(reading: Reading, seconds: float, change: asyncio.Event, gone: asyncio.Future[None] | None = None) -> bool:

@@ -6,7 +6,7 @@ Source: CloudEvents HTTP Protocol Binding 1.0.2, JSON Event Format 1.0.2.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
@@ -109,8 +109,10 @@ def encode(events: Iterable[dict[str, Any]]) -> list[bytes]:
     return values
 
 
-def check_size(keys: Iterable[bytes], values: Iterable[bytes]) -> None:
+def check_size(keys: Sequence[bytes], values: Sequence[bytes]) -> None:
     """Raises `body_too_large` for an event that the log does not take, its partition key counted with it."""
+    if max(map(len, keys)) + max(map(len, values)) <= MAX_EVENT_BYTES:
+        return
     for index, (key, value) in enumerate(zip(keys, values, strict=True)):
         if len(key) + len(value) > MAX_EVENT_BYTES:
             raise ExchangeError("body_too_large", f"Event {index} is larger than {MAX_EVENT_BYTES} bytes, its partition key counted.")

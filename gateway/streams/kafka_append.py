@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 from gateway.streams.kafka_connection import DEADLINE_S
-from gateway.streams.log import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone
+from gateway.streams.log import MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone
 from gateway.streams.record_batch import encode
+
+_BATCH_BYTES = 448 * 1024
+"""What is collected into one batch. A broker's collector treats larger buffers as its exception, and spends more than they save."""
 
 Keyed = Sequence[tuple[bytes | None, bytes]]
 
@@ -82,8 +85,11 @@ class Brokers(Protocol):
     async def leader(self, topic: str, topic_id: str, partition: int, newer_than: float) -> int:
         """The node that leads the partition, not older than that monotonic time. Raises `TopicGone`, `LogUnavailable`."""
 
-    async def produce(self, node: int, batches: Sequence[Batch], timeout_s: float) -> list[tuple[Outcome, int, str]]:
-        """Send one request; for each batch its outcome, its first offset and a reason. Raises nothing."""
+    def produce(self, node: int, batches: Sequence[Batch], timeout_s: float) -> Awaitable[list[tuple[Outcome, int, str]]]:
+        """Send one request, before this returns where a connection is open; for each batch its outcome, its first offset and a reason.
+
+        Raises nothing.
+        """
 
 
 class Appender:
@@ -154,7 +160,9 @@ class Appender:
             else:
                 requests[lane.node].append(lane.batch)
         for node, batches in requests.items():
-            self._spawn(self._send(node, batches))
+            # Half the deadline at most: a broker that is silent, not gone, leaves time for a second attempt.
+            timeout_s = min(self._deadline_s / 2, max(0.1, min(batch.deadline for batch in batches) - time.monotonic()))
+            self._spawn(self._follow(batches, self._brokers.produce(node, batches, timeout_s)))
 
     def _cut(self, lane: Lane) -> Batch | None:
         """A batch of the appends that wait, in order, up to the largest batch; an append is never divided."""
@@ -167,7 +175,7 @@ class Appender:
             if first.deadline <= now:
                 self._fail([lane.waiting.popleft()], LogUnavailable("the log did not take it in time"))
                 continue
-            if appends and (size + first.size > MAX_BATCH_BYTES or len(records) + len(first.records) > MAX_BATCH_RECORDS):
+            if appends and (size + first.size > _BATCH_BYTES or len(records) + len(first.records) > MAX_BATCH_RECORDS):
                 break
             appends.append(lane.waiting.popleft())
             records.extend(first.records)
@@ -178,14 +186,12 @@ class Appender:
         encoded = encode(records, producer_id=lane.producer[0], producer_epoch=lane.producer[1], sequence=lane.sequence)
         return Batch(lane, appends, len(records), encoded, deadline=appends[0].deadline)
 
-    async def _send(self, node: int, batches: list[Batch]) -> None:
-        # Half the deadline at most: a broker that is silent, not gone, leaves time for a second attempt.
-        timeout_s = min(self._deadline_s / 2, max(0.1, min(batch.deadline for batch in batches) - time.monotonic()))
-        outcomes = await self._brokers.produce(node, batches, timeout_s)
-        for batch, (outcome, offset, reason) in zip(batches, outcomes, strict=True):
-            self._settle(batch, outcome, offset, reason)
-
     # From answer to caller.
+
+    async def _follow(self, batches: list[Batch], answer: Awaitable[list[tuple[Outcome, int, str]]]) -> None:
+        for batch, (outcome, offset, reason) in zip(batches, await answer, strict=True):
+            self._settle(batch, outcome, offset, reason)
+        self._flush()  # in this turn of the loop: a turn in which requests are parsed is longer than the broker takes
 
     def _settle(self, batch: Batch, outcome: Outcome, offset: int, reason: str) -> None:
         batch.attempts += 1

@@ -82,10 +82,11 @@ class Connection(asyncio.BufferedProtocol):
         return connection
 
     async def call(self, message: Callable[[int], bytes | bytearray], *, timeout_s: float) -> bytes:
-        """Send the frame that `message(correlation id)` gives and return the body of its answer. Raises `ConnectionGone`.
+        """Send the frame that `message(correlation id)` gives and return the body of its answer. Raises `ConnectionGone`."""
+        return await self.answered(self.send(message), timeout_s=timeout_s)
 
-        After a timeout the connection is closed: what comes behind on it could only be later still.
-        """
+    def send(self, message: Callable[[int], bytes | bytearray]) -> asyncio.Future[bytes]:
+        """Send the frame that `message(correlation id)` gives, and give what `answered` waits for. Raises `NotConnected`."""
         if self.closed or self._transport is None:
             raise NotConnected("the connection is closed")
         self._correlation = correlation = (self._correlation + 1) & 0x7FFFFFFF
@@ -93,6 +94,13 @@ class Connection(asyncio.BufferedProtocol):
         frame = message(correlation)
         self._answers[correlation] = answer
         self._transport.write(frame)
+        return answer
+
+    async def answered(self, answer: asyncio.Future[bytes], *, timeout_s: float) -> bytes:
+        """The body of the answer. Raises `ConnectionGone`.
+
+        After a timeout the connection is closed: what comes behind on it could only be later still.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer
@@ -172,6 +180,11 @@ class Connections:
                 if connection is None or connection.closed:
                     connection = self._shared[address, work] = await Connection.open(*address)
         return connection
+
+    def opened(self, address: Address | None, work: str) -> Connection | None:
+        """The connection for a kind of work, if it is open."""
+        connection = self._shared.get((address, work)) if address else None
+        return None if connection is None or connection.closed else connection
 
     @asynccontextmanager
     async def own(self, address: Address) -> AsyncIterator[Connection | None]:

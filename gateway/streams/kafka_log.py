@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,7 @@ from gateway.streams.log import (
     batch_bytes,
 )
 from gateway.streams.record_batch import CorruptBatch, decode_from
+from gateway.streams.shared import Shared
 
 _ANSWER_S = 5.0
 _LONGEST_WAIT_MS = 5000
@@ -65,15 +66,12 @@ class _Cluster:
         self._bootstrap = list(bootstrap)
         self._nodes: dict[int, Address] = {}
         self._topics: dict[str, _Known] = {}
-        self._look_ups: dict[str, asyncio.Task[_Known]] = {}
+        self._look_ups = Shared[str, _Known]()
         self._connections = Connections()
 
     def close(self) -> None:
-        for task in self._look_ups.values():
-            task.cancel()
+        self._look_ups.cancel()
         self._connections.close()
-
-    # Requests.
 
     def address(self, node: int) -> Address:
         if node not in self._nodes:
@@ -114,11 +112,7 @@ class _Cluster:
         """Raises `TopicGone`, `ConnectionGone`, `Retriable`."""
         known = self._topics.get(name)
         if known is None or known.seen < newer_than or topic_id not in (None, known.topic.id):
-            look_up = self._look_ups.get(name)
-            if look_up is None:
-                look_up = self._look_ups[name] = asyncio.get_running_loop().create_task(self._look_up(name))
-                look_up.add_done_callback(lambda _: self._look_ups.pop(name))
-            known = await asyncio.shield(look_up)
+            known = await self._look_ups.ask(name, lambda: self._look_up(name))
         if topic_id not in (None, known.topic.id):
             raise TopicGone(name)
         return known
@@ -155,7 +149,7 @@ class _Cluster:
         except (ConnectionGone, Retriable) as error:
             raise LogUnavailable(str(error)) from error
 
-    async def produce(self, node: int, batches: Sequence[Batch], timeout_s: float) -> list[tuple[Outcome, int, str]]:
+    def produce(self, node: int, batches: Sequence[Batch], timeout_s: float) -> Awaitable[list[tuple[Outcome, int, str]]]:
         topics: defaultdict[str, list[Any]] = defaultdict(list)
         data = ProduceRequest.TopicProduceData
         for batch in batches:
@@ -167,14 +161,23 @@ class _Cluster:
             topic_data=[data(topic_id=UUID(topic_id), partition_data=partitions) for topic_id, partitions in topics.items()],
             version=13,
         )
-        try:
-            answer = await self.call(self.address(node), "produce", request, ProduceResponse, timeout_s)
-        except (NotConnected, Retriable) as error:
-            return [(Outcome.NOT_APPENDED, -1, str(error))] * len(batches)
-        except ConnectionGone as error:
-            return [(Outcome.UNKNOWN, -1, str(error))] * len(batches)
-        results = {(str(topic.topic_id), result.index): result for topic in answer.responses for result in topic.partition_responses}
-        return [_outcome(results[batch.lane.topic_id, batch.lane.partition]) for batch in batches]
+        connection = self._connections.opened(self._nodes.get(node), "produce")
+        sent = connection.answered(connection.send(_frame(request)), timeout_s=timeout_s) if connection else None
+
+        async def outcomes() -> list[tuple[Outcome, int, str]]:
+            try:
+                if sent is None:
+                    answer = await self.call(self.address(node), "produce", request, ProduceResponse, timeout_s)
+                else:
+                    answer = ProduceResponse.decode(await sent, version=request.API_VERSION)
+            except (NotConnected, Retriable) as error:
+                return [(Outcome.NOT_APPENDED, -1, str(error))] * len(batches)
+            except ConnectionGone as error:
+                return [(Outcome.UNKNOWN, -1, str(error))] * len(batches)
+            results = {(str(topic.topic_id), result.index): result for topic in answer.responses for result in topic.partition_responses}
+            return [_outcome(results[batch.lane.topic_id, batch.lane.partition]) for batch in batches]
+
+        return outcomes()
 
 
 def _frame(request: Any) -> Callable[[int], bytearray]:
@@ -238,6 +241,7 @@ class KafkaLog:
     async def start(self) -> None:
         self._cluster = _Cluster(self._bootstrap)
         self._appender = Appender(self._cluster)
+        self._earliest = Shared[tuple[str, int], int]()
 
     async def stop(self) -> None:
         await self._appender.drain(DEADLINE_S / 2)
@@ -307,10 +311,8 @@ class KafkaLog:
     async def append(
         self, topic: str, partition: int, records: Sequence[tuple[bytes | None, bytes]], *, topic_id: str | None = None
     ) -> Position:
-        size = batch_bytes(records)
-        known = await self._known(topic, topic_id)
-        node = _leader(known, partition)
-        return await self._appender.append(topic, known.topic.id, partition, node, records, size)
+        size, known = batch_bytes(records), await self._known(topic, topic_id)
+        return await self._appender.append(topic, known.topic.id, partition, _leader(known, partition), records, size)
 
     async def fetch(self, topic: str, partition: int, offset: int, *, max_bytes: int, wait_ms: int, topic_id: str | None = None) -> Fetched:
         deadline = time.monotonic() + wait_ms / 1000
@@ -329,6 +331,10 @@ class KafkaLog:
                 raise OffsetOutOfRange(*await self.bounds(topic, partition)) from error
             if fetched.records or time.monotonic() >= deadline:
                 return fetched
+
+    async def earliest(self, topic: str, partition: int) -> int:
+        # A hundred subscribers that come at once, as after a restart, would ask a hundred times for each partition.
+        return await self._earliest.ask((topic, partition), lambda: self._offset(topic, partition, _EARLIEST))
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         earliest, end = await asyncio.gather(self._offset(topic, partition, _EARLIEST), self._offset(topic, partition, _LATEST))
@@ -361,8 +367,7 @@ class KafkaLog:
             address = self._cluster.address(_leader(known, partition))
             result = (await self._cluster.call(address, "fetch", request, ListOffsetsResponse)).topics[0].partitions[0]
             _raise_for(result.error_code)
-            offset: int = result.offset
-            return offset
+            return int(result.offset)
 
         return await trying(attempt)
 

@@ -33,6 +33,7 @@ from gateway.streams.gate import Gate
 from gateway.streams.limits import Bucket, OpenStreams, Requests
 from gateway.streams.log import EventLog
 from gateway.streams.reading import Permit
+from gateway.streams.shared import Shared
 from gateway.streams.views import Allows, Judgements, Stamp, SubjectSecrets, View
 
 log = structlog.get_logger(__name__)
@@ -83,7 +84,7 @@ class Streams:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._permits: OrderedDict[tuple[str, str], Permit] = OrderedDict()
-        self._deciding: dict[tuple[object, ...], asyncio.Future[Decision]] = {}
+        self._deciding = Shared[tuple[object, ...], Decision]()
         self._shapes: dict[bytes, Shape] = {}
         self._buckets: dict[str, Bucket] = {}
 
@@ -121,11 +122,7 @@ class Streams:
     async def decided(self, question: Question) -> Decision:
         """A new decision; readers that ask the same at once share one, and so one view. Raises what `Access.decide` raises."""
         key = (self.stamp.value, question.key)  # a decision that was begun before a forbidding change is nobody's who comes after it
-        asking = self._deciding.get(key)
-        if asking is None:
-            asking = self._deciding[key] = asyncio.ensure_future(anyio.to_thread.run_sync(self._decide, question))
-            asking.add_done_callback(lambda _: self._deciding.pop(key, None))
-        return await asyncio.shield(asking)
+        return await self._deciding.ask(key, lambda: anyio.to_thread.run_sync(self._decide, question))
 
     def _decide(self, question: Question) -> Decision:
         return self.access.decide(

@@ -120,6 +120,9 @@ class EventLog(Protocol):
         Raises `OffsetOutOfRange`, `TopicGone`, `LogUnavailable`.
         """
 
+    async def earliest(self, topic: str, partition: int) -> int:
+        """The first retained offset. Those who ask for it at once may share one answer."""
+
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """(earliest, end): the first retained offset, and the offset after the last record."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import anyio.to_thread
@@ -60,15 +61,17 @@ async def publish(
     # (4) whoever it is about becomes an sref
     await replace_subjects(streams, dataset, events)
     parts = _cut(streams, dataset, events)
+    count = len(events)
+    events.clear()  # before the wait: the next request builds its events in the same memory, while it is warm
     if validate_only:
         return Acknowledged(0, (), None)
     async with streams.gate.publishing():
         # (5) the log
-        positions = await _append(streams, dataset, parts, len(events))
+        positions = await _append(streams, dataset, parts, count)
         # (6) the audit entry, durable before (7) the answer
         receipt = await _record(streams, caller, dataset, decision, positions)
-    published.labels(dataset.slug).inc(len(events))
-    return Acknowledged(len(events), positions, receipt)
+    published.labels(dataset.slug).inc(count)
+    return Acknowledged(count, positions, receipt)
 
 
 async def _decide(streams: Streams, caller: Principal, dataset: DatasetView) -> Decision:
@@ -86,49 +89,64 @@ def _cut(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -
         event.pop("dataschema", None)
         event["schemaversion"] = dataset.current
     values = encode(events)
-    keys = [key.encode() for key in _keys(streams, dataset, events)]
+    keys = _keys(streams, dataset, events)
     check_size(keys, values)
-    by_partition: dict[int, list[int]] = defaultdict(list)
+    records = list(zip(keys, values, strict=True))
     if dataset.partitions == 1:
-        by_partition[0] = list(range(len(events)))
-    else:
-        for index, key in enumerate(keys):
-            by_partition[zlib.crc32(key) % dataset.partitions].append(index)
-    parts: list[_Part] = []
-    for partition, indexes in by_partition.items():
-        part, size = _Part(partition, [], []), 0
-        for index in indexes:
-            length = len(keys[index]) + len(values[index])
-            if part.records and (size + length > MAX_BATCH_BYTES or len(part.records) == MAX_BATCH_RECORDS):
-                parts.append(part)
-                part, size = _Part(partition, [], []), 0
-            part.indexes.append(index)
-            part.records.append((keys[index], values[index]))
-            size += length
-        parts.append(part)
-    return parts
+        return list(_parts(0, range(len(records)), records))
+    by_partition: dict[int, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        by_partition[zlib.crc32(key) % dataset.partitions].append(index)
+    return [part for partition, indexes in by_partition.items() for part in _parts(partition, indexes, records)]
 
 
-def _keys(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -> Iterator[str]:
+def _parts(partition: int, indexes: Sequence[int], records: list[tuple[bytes, bytes]]) -> Iterator[_Part]:
+    """These records of the request, divided where the log would not take them in one append."""
+    part, size = _Part(partition, [], []), 0
+    for index in indexes:
+        record = records[index]
+        length = len(record[0]) + len(record[1])
+        if part.records and (size + length > MAX_BATCH_BYTES or len(part.records) == MAX_BATCH_RECORDS):
+            yield part
+            part, size = _Part(partition, [], []), 0
+        part.indexes.append(index)
+        part.records.append(record)
+        size += length
+    yield part
+
+
+def _keys(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -> list[bytes]:
     """The partition key of each event: `partitionkey`, else the value at the dataset's key pointer, else `source`.
 
     In a dataset about people a key that the publisher made up could name one: it is hashed under the exchange's key.
     """
-    path = dataset.key_pointer.split("/")[1:] if dataset.key_pointer else None
+    at_pointer = _reader(dataset.key_pointer)
     about_people = dataset.subject_pointer is not None or bool(dataset.personal_pointers)
+    keys: list[bytes] = []
     for event in events:
         made_up = event.get("partitionkey")
-        if made_up is not None:
-            yield (
-                streams.keys.secret("subject_index").mac(b"partition key", str(made_up).encode())[:16].hex()
-                if about_people
-                else str(made_up)
-            )
-            continue
-        value: Any = event["data"] if path else event["source"]
-        for name in path or ():
-            value = value.get(name.replace("~1", "/").replace("~0", "~")) if isinstance(value, dict) else None
-        yield str(value) if isinstance(value, (str, int, float)) else event["source"]
+        if made_up is None:
+            keys.append(at_pointer(event).encode())
+        elif about_people:
+            keys.append(streams.keys.secret("subject_index").mac(b"partition key", str(made_up).encode())[:16].hex().encode())
+        else:
+            keys.append(str(made_up).encode())
+    return keys
+
+
+def _reader(pointer: str | None) -> Callable[[dict[str, Any]], str]:
+    """What gives an event's key by the dataset's key pointer (RFC 6901); `source` where there is no plain value at it."""
+    if not pointer:
+        return itemgetter("source")
+    path = [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
+
+    def read(event: dict[str, Any]) -> str:
+        value: Any = event["data"]
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        return str(value) if isinstance(value, (str, int, float)) else event["source"]
+
+    return read
 
 
 async def _append(streams: Streams, dataset: DatasetView, parts: list[_Part], count: int) -> list[Position]:

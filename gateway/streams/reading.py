@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -121,10 +122,9 @@ class Reading:
                 raise ExchangeError("cursor_expired", earliest_cursor=await self._earliest_cursor(dataset, earliest_ms))
             self.offsets.update(opened.offsets)
         await self._require_topic(dataset, expired=opened is not None)
-        for partition in self.partitions:
-            # Whether the log still has the offset of an opaque cursor is for the first fetch to say.
-            if opened is None or partition not in opened.offsets:
-                self.offsets[partition] = await self._offset(dataset, partition, cursor if opened is None else "earliest", earliest_ms)
+        # Whether the log still has the offset of an opaque cursor is for the first fetch to say.
+        unknown = [partition for partition in self.partitions if opened is None or partition not in opened.offsets]
+        self.offsets.update(await self._offsets(dataset, unknown, cursor if opened is None else "earliest", earliest_ms))
 
     def cursor(self) -> str:
         """The cursor of where it stands."""
@@ -158,17 +158,21 @@ class Reading:
         back = timedelta() if contract.history == "none" else isodate.parse_duration(contract.history)
         return max(0, milliseconds(contract.valid_from) - back // timedelta(milliseconds=1))  # a history may be longer than the calendar
 
+    async def _offsets(self, dataset: DatasetView, partitions: Sequence[int], cursor: str, earliest_ms: int) -> dict[int, int]:
+        found = await asyncio.gather(*(self._offset(dataset, partition, cursor, earliest_ms) for partition in partitions))
+        return dict(zip(partitions, found, strict=True))
+
     async def _offset(self, dataset: DatasetView, partition: int, cursor: str, earliest_ms: int) -> int:
         log = self.streams.log
         if cursor == "latest":
             return (await log.bounds(dataset.topic, partition))[1]
         wanted_ms = earliest_ms if cursor == "earliest" else max(earliest_ms, milliseconds(parse_time(cursor)))
         if wanted_ms <= 0:
-            return (await log.bounds(dataset.topic, partition))[0]
+            return await log.earliest(dataset.topic, partition)
         return await log.offset_at(dataset.topic, partition, wanted_ms)
 
     async def _earliest_cursor(self, dataset: DatasetView, earliest_ms: int) -> str:
-        offsets = {partition: await self._offset(dataset, partition, "earliest", earliest_ms) for partition in range(dataset.partitions)}
+        offsets = await self._offsets(dataset, range(dataset.partitions), "earliest", earliest_ms)
         return self.streams.cursors.seal(Cursor(self.what, dataset.topic_id or "", offsets))
 
     async def lost_its_place(self, error: OffsetOutOfRange, offset: int) -> ExchangeError:

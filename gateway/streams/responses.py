@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.database import now
 from gateway.errors import ExchangeError
 from gateway.streams.deliver import Closed, Flush, Part, close, count_delivered, judge_next, pass_over, release, wait_for_more
+from gateway.streams.limits import Bucket
 from gateway.streams.live import Streams
 from gateway.streams.log import LogUnavailable
 from gateway.streams.reading import Reading
@@ -60,7 +61,8 @@ class Page(Response):
             flush = await judge_next(reading, most_bytes=self._limit)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
         pass_over(reading, flush)
-        count_delivered(reading, flush.permit, flush.events, len(body))
+        count_delivered(reading, flush.events, len(body))
+        _take_from(flush.permit.bucket, flush.events)
         cursor = reading.cursor()
         self.headers["Next-Cursor"] = cursor
         self.headers["Link"] = f'<{reading.streams.issuer}{scope["path"]}?cursor={cursor}>; rel="next"'
@@ -180,7 +182,8 @@ class Stream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 await socket.write(self._form.opening)
-                problem = await self._deliver(socket, flush)
+                # In a task of its own, which wakes up without a walk through all that stands around a response.
+                problem = await asyncio.create_task(self._deliver(socket, flush))
                 await socket.write(self._form.end(self._reading.cursor(), problem))
                 await send({"type": "http.response.body", "body": b""})
             except _Gone:
@@ -224,18 +227,27 @@ class Stream(Response):
 
     async def _write(self, socket: _Socket, flush: Flush) -> None:
         """(7) Bytes out, chunk by chunk. What a change forbids on the way stays, and the reading stands before it."""
-        if flush.events:
-            self._closed = Closed({})
-        for part in flush.parts:
-            for text, first, last in chunks(part.judged, self._form.before, self._form.between, part.count):
-                await socket.ready()
-                if not flush.holds():
-                    return
-                self._account(flush, part, first, last, len(text))
-                final = part is flush.last_with_events and last == part.count
-                await socket.write_judged(text, self._last(flush) if final else self._form.between, flush.holds)
-            self._reading.offsets[part.partition] = part.next
-        self._spoke = time.monotonic() if flush.events else self._spoke
+        if not flush.events:
+            pass_over(self._reading, flush)
+            return
+        closed = self._closed = Closed({})
+        final_part = flush.last_with_events
+        try:
+            for part in flush.parts:
+                for text, first, last in chunks(part.judged, self._form.before, self._form.between, part.count):
+                    if not socket.is_ready():
+                        await socket.ready()
+                    if not flush.holds():
+                        return
+                    self._account(flush, part, first, last, len(text))
+                    final = part is final_part and last == part.count
+                    tail = self._last(flush) if final else self._form.between
+                    if not socket.write_at_once(text, tail):
+                        await socket.write_in_pieces(text + tail, flush.holds)
+                self._reading.offsets[part.partition] = part.next
+            self._spoke = time.monotonic()
+        finally:
+            count_delivered(self._reading, closed.events, closed.size)
 
     def _account(self, flush: Flush, part: Part, first: int, last: int, size: int) -> None:
         assert self._closed is not None
@@ -243,7 +255,7 @@ class Stream(Response):
         self._closed.events += last - first
         self._closed.size += size
         self._closed.last[part.partition] = part.judged.offsets[last - 1]
-        count_delivered(self._reading, flush.permit, last - first, size)
+        _take_from(flush.permit.bucket, last - first)
 
     def _last(self, flush: Flush) -> bytes:
         receipt = flush.receipt.header if flush.receipt else ""
@@ -292,6 +304,11 @@ class _Socket:
         self.listener = asyncio.create_task(self._listen(receive))
         self.wrote = time.monotonic()
 
+    def is_ready(self) -> bool:
+        """True if the socket takes more now."""
+        protocol = self._protocol
+        return protocol is not None and not (self._gone or protocol.flow.write_paused or protocol.transport.is_closing())
+
     async def ready(self) -> None:
         """Wait until the socket takes more. Raises `_Gone`; a stopping gateway waits for nobody who does not read."""
         self.raise_if_gone()
@@ -303,16 +320,19 @@ class _Socket:
             if self._streams.stopping and self._protocol.flow.write_paused:
                 self._cut()
 
-    async def write_judged(self, text: bytes, tail: bytes, holds: Callable[[], bool]) -> None:
-        """Write what was just found to hold. Usually nothing is awaited; an event too large for one piece is asked about before each,
-        and the connection is cut in the middle of an event that has become forbidden.
+    def write_at_once(self, text: bytes, tail: bytes) -> bool:
+        """Write what was just found to hold, unless it is too large for one piece."""
+        if self._protocol is None or len(text) > PIECE_BYTES:
+            return False
+        # One HTTP chunk (RFC 9112 section 7.1) whose text, the same for all subscribers, is not copied on its way to the socket.
+        self._protocol.transport.writelines((b"%x\r\n" % (len(text) + len(tail)), text, tail, b"\r\n"))
+        self.wrote = time.monotonic()
+        return True
+
+    async def write_in_pieces(self, data: bytes, holds: Callable[[], bool]) -> None:
+        """Write what was just found to hold, and ask again before each further piece: the connection is cut in the middle of an event
+        that has become forbidden.
         """
-        if self._protocol is not None and len(text) <= PIECE_BYTES:
-            # One HTTP chunk (RFC 9112 section 7.1) whose text, the same for all subscribers, is not copied on its way to the socket.
-            self._protocol.transport.writelines((b"%x\r\n" % (len(text) + len(tail)), text, tail, b"\r\n"))
-            self.wrote = time.monotonic()
-            return
-        data = text + tail
         for start in range(0, len(data), PIECE_BYTES):
             if start:
                 await self.ready()
@@ -345,3 +365,8 @@ class _Socket:
         while (await receive())["type"] != "http.disconnect":
             pass
         self._gone = True
+
+
+def _take_from(bucket: Bucket | None, events: int) -> None:
+    if bucket is not None:
+        bucket.take(events)

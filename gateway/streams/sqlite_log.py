@@ -176,6 +176,9 @@ class SQLiteLog:
             if known.earliest <= offset and self._topics.get(topic) is held:  # else it was deleted just now
                 raise LogUnavailable(f"offset {offset} is not in the file")
 
+    async def earliest(self, topic: str, partition: int) -> int:
+        return self._held(topic).partition(partition).earliest
+
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         known = self._held(topic).partition(partition)
         return known.earliest, known.end

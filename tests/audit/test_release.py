@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from sqlalchemy import event, select
@@ -14,10 +17,11 @@ from sqlalchemy.exc import OperationalError
 from gateway.audit import release
 from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.audit.published import Published
-from gateway.audit.record import Entry
+from gateway.audit.record import Entry, Ranges, record
 from gateway.audit.release import AuditWriter
-from gateway.database import Database
+from gateway.database import Database, rfc3339
 from gateway.errors import ExchangeError
+from gateway.keys import b64
 from gateway.migrations import upgrade
 from tests.engines import Postgres
 
@@ -62,6 +66,51 @@ def test_positions_are_written_with_the_entry_that_names_them(database: Database
     with database.reading() as session:
         rows = session.scalars(select(PublishedRange).order_by(PublishedRange.partition)).all()
     assert [(row.topic_id, row.partition, row.first, row.next) for row in rows] == [("topic", 0, 10, 20), ("topic", 3, 7, 8)]
+
+
+def test_an_entry_is_stored_as_it_is_searched_and_shown(database: Database, writer: AuditWriter) -> None:
+    """Every column, by the writer's way and by the control plane's, which are different statements on PostgreSQL."""
+    entry = Entry(
+        kind="release",
+        action="receive",
+        actor="cli_1",
+        organization="org_1",
+        dataset="d",
+        contract="con_1",
+        purpose="transit-planning",
+        decision="dec_1",
+        revision="rev_1",
+        change=7,
+        ranges=Ranges({0: (10, 20)}, {0: 19}),
+        closed=(9, 900),
+        detail={"note": 'quotes " and \\ and {braces} and é'},
+        provider="org_2",
+        consumer="org_1",
+    )
+    writer.append(entry)
+    with database.transaction() as session:
+        record(session, entry)
+    mine, theirs = entries(database)
+    drawn = {"number", "at", "salt", "entry", "opening", "leaf", "leaf_hash"}
+    for column in AuditEntry.__table__.columns:
+        if column.name not in drawn:
+            assert getattr(mine, column.name) == getattr(theirs, column.name), column.name
+    for row in (mine, theirs):
+        said, leaf = json.loads(row.entry), json.loads(row.leaf)
+        assert said["detail"] == entry.detail
+        assert leaf["commitment"] == b64(sha256(row.salt + row.entry).digest())
+        assert row.leaf_hash == sha256(b"\0" + row.leaf).digest()
+        assert row.opening is not None
+        assert json.loads(row.opening)["grant"] == {"0": [10, 20]}
+        assert rfc3339(row.at) == leaf["at"] == said["at"]
+
+
+def test_entries_are_numbered_in_the_order_in_which_they_waited(database: Database, writer: AuditWriter) -> None:
+    async def deliver() -> None:
+        await asyncio.gather(*(writer.release(replace(ENTRY, contract=f"con_{number:03}")) for number in range(200)))
+
+    asyncio.run(deliver())
+    assert [row.contract for row in entries(database)] == [f"con_{number:03}" for number in range(200)]
 
 
 def test_all_that_waits_is_written_in_few_transactions(database: Database, writer: AuditWriter) -> None:

@@ -12,7 +12,7 @@ from tests.benchmarks.generator import rate
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import PARTITIONS, PUBLISHED, PULLED, STREAMED, Stage, Terms
 
-ROUNDS = 3
+ROUNDS = 5
 PUBLISHED_EVENTS = 60_000
 PULLED_EVENTS = 120_000
 STREAMED_EVENTS = 20_000

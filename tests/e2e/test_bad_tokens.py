@@ -130,6 +130,17 @@ def test_a_scope_that_the_token_lacks_is_named(gateway: Gateway) -> None:
     assert 'scope="contracts:read"' in answer.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize("params", [{}, {"validate_only": "false"}])
+def test_publishing_asks_for_its_scope_with_a_query_and_without(district: District, gateway: Gateway, params: dict[str, str]) -> None:
+    path = f"/v1/datasets/{FOOTFALL}/events"
+
+    problem(send(district.provider, "POST", path, token=signed(gateway), body=[], params=params), "scope_missing")
+    problem(send(gateway.client(), "POST", path, token="x.y.z", body=[], params=params), "token_invalid")
+    with Client(gateway.url) as stranger:
+        problem(send(stranger, "POST", path, body=[], params=params), "token_missing")
+    problem(send(district.provider, "PUT", path, body=[], params=params), "method_not_allowed")
+
+
 def test_a_role_that_the_client_lacks_is_named(gateway: Gateway, consumer: Client) -> None:
     weak = gateway.partner("Ambitious", scopes=("organizations:write",))
 

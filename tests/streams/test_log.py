@@ -221,6 +221,16 @@ def test_an_offset_outside_the_bounds_is_refused_with_the_bounds(engines: Engine
     run(engines, tmp_path, test)
 
 
+def test_whoever_asks_at_once_gets_the_earliest_offset_of_its_own_partition(engines: Engines, tmp_path: Path) -> None:
+    async def test(log: EventLog, topic: Topic) -> None:
+        await log.append(topic.name, 1, numbered(0, 5))
+        asked = [log.earliest(topic.name, partition) for partition in (0, 1) for _ in range(50)]
+        assert await asyncio.gather(*asked) == [0] * 100
+        assert await log.earliest(topic.name, 1) == (await log.bounds(topic.name, 1))[0]
+
+    run(engines, tmp_path, test, partitions=2)
+
+
 def test_an_unknown_topic_is_gone(engines: Engines, tmp_path: Path) -> None:
     async def test(log: EventLog, topic: Topic) -> None:
         unknown = topic.name + "-unknown"
@@ -228,6 +238,7 @@ def test_an_unknown_topic_is_gone(engines: Engines, tmp_path: Path) -> None:
             log.topic(unknown),
             log.append(unknown, 0, numbered(0, 1)),
             log.fetch(unknown, 0, 0, max_bytes=1000, wait_ms=0),
+            log.earliest(unknown, 0),
             log.bounds(unknown, 0),
             log.offset_at(unknown, 0, 0),
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -33,6 +34,7 @@ from gateway.consents import api as consents_api
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
 from gateway.contracts.expiry import expire_due
+from gateway.contracts.unacknowledged import any_overdue, suspend_overdue
 from gateway.database import Database, now
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
@@ -42,6 +44,8 @@ from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory as People
 from gateway.keys import read_keys
 from gateway.middleware import Requests
+from gateway.notices import api as notices_api
+from gateway.notices.feed import Feed, forget_old
 from gateway.settings import Settings
 from gateway.streams import api as streams_api
 from gateway.streams.kafka_log import KafkaLog
@@ -53,6 +57,7 @@ from gateway.streams.sqlite_log import SQLiteLog
 log = structlog.get_logger(__name__)
 
 EXPIRY_S = 2.0
+TIDY_S = 30.0
 TOPIC_S = 15.0
 
 
@@ -80,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.catalog = Catalog()
     state.contracts = Contracts()
     state.consents = ConsentIndex()
+    state.notices = Feed()
     state.engine = _engine(settings)
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
@@ -100,7 +106,16 @@ def create_app(settings: Settings) -> FastAPI:
         consents=state.consents,
     )
     # The order matters: what is known first, then what was decided from it, then what was judged by that.
-    for room in (state.identity, state.catalog, state.contracts, state.consents, state.activation, state.access, state.streams):
+    for room in (
+        state.identity,
+        state.catalog,
+        state.contracts,
+        state.consents,
+        state.activation,
+        state.access,
+        state.streams,
+        state.notices,
+    ):
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
@@ -135,7 +150,7 @@ def _log(settings: Settings) -> EventLog:
 def _routes(app: FastAPI) -> None:
     answers.answer_errors(app)
     strict = [Depends(refuse_unknown_query), Depends(refuse_other_media_types)]
-    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, audit_api, operations):
+    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, notices_api, audit_api, operations):
         app.include_router(room.router, dependencies=strict)
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
@@ -156,7 +171,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await state.streams.start()
     state.make_topic = _topic_maker(state.log, asyncio.get_running_loop())
     state.activation.start()
-    tasks = [asyncio.create_task(recover_forever(state.streams)), asyncio.create_task(_expire_contracts(app))]
+    tasks = [
+        asyncio.create_task(recover_forever(state.streams)),
+        asyncio.create_task(_expire_contracts(app)),
+        asyncio.create_task(_tidy(app)),
+    ]
     log.info("started", environment=state.settings.environment, change=state.changes.applied)
     try:
         yield
@@ -164,6 +183,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         state.contracts.stop()
+        state.notices.stop()
         with suppress(TimeoutError):
             await state.streams.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -215,3 +235,24 @@ def _expire(app: FastAPI) -> None:
     if app.state.contracts.any_due(now()):
         with app.state.database.transaction() as session:
             expire_due(session, now())
+
+
+async def _tidy(app: FastAPI) -> None:
+    """Now and then: suspend those who leave an erasure unacknowledged, and delete what has been kept long enough."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        try:
+            await anyio.to_thread.run_sync(_tidy_up, app.state.database, app.state.settings)
+        except Exception as error:  # noqa: BLE001 - the next round tries again
+            log.warning("tidying_waits", reason=type(error).__name__)
+
+
+def _tidy_up(database: Database, settings: Settings) -> None:
+    at = now()
+    with database.reading() as session:
+        overdue = any_overdue(session, at)
+    if overdue:
+        with database.transaction() as session:
+            suspend_overdue(session, at)
+    with database.transaction() as session:
+        forget_old(session, at - timedelta(days=settings.notices_days))

@@ -29,6 +29,7 @@ ONLY_ALLOWS = frozenset(
         "contract_resumed",
         "contract_signed",
         "dataset_created",
+        "notice_written",
         "offer_created",
         "organization_created",
     },

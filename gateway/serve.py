@@ -62,6 +62,7 @@ async def _serve(settings: Settings) -> None:
     await asyncio.wait([*servers, waiting], return_when=asyncio.FIRST_COMPLETED)
     app.state.streams.stop_streams()
     app.state.contracts.stop()
+    app.state.notices.stop()
     for server in (public, private):
         server.should_exit = True
     await asyncio.gather(*servers)

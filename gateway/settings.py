@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     anonymous_requests_per_minute: int = Field(60, ge=1, description="Reads without a token, per address.")
     anonymous_streams: int = Field(2, ge=0, description="Open streams without a token, per address.")
     cache_mb: int = Field(64, ge=1, description="Memory for decoded blocks of the log, in MiB.")
+    notices_days: int = Field(90, ge=8, description="Days that an organization finds a notice in its feed.")
     stop_grace_s: float = Field(5.0, ge=0, description="Seconds that a stopping gateway gives its streams to end with a cursor.")
 
     @property

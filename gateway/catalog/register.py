@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import isodate
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,9 +19,11 @@ from gateway.catalog.models import Dataset, Offer, SchemaVersion
 from gateway.catalog.pointers import check_pointers
 from gateway.catalog.schemas import vet
 from gateway.changes import note
+from gateway.contracts.models import Contract
 from gateway.database import new_id, now
 from gateway.errors import ExchangeError, Invalid
 from gateway.identity.principal import Principal
+from gateway.notices.feed import notify
 
 MakeTopic = Callable[[str, int, int | None], str]
 """Makes the topic (name, partitions, retention in ms or None for good) and returns its id. Blocks. Raises `log_unavailable`."""
@@ -68,6 +71,7 @@ def register_schema(session: Session, dataset: DatasetView, document: NewSchema,
     version = SchemaVersion(dataset_slug=row.slug, number=row.current, document=document.schema_, created_at=now())
     session.add(version)
     note_act(session, row, caller, "schema_published", "schema_published", {"number": str(version.number)})
+    _tell_recipients(session, version, caller)
     return version
 
 
@@ -119,6 +123,13 @@ def note_act(
             provider=row.owner_id,
         ),
     )
+
+
+def _tell_recipients(session: Session, version: SchemaVersion, caller: Principal) -> None:
+    """Tell those who have a contract over the dataset, or have proposed one, which schema its events will have."""
+    theirs = select(Contract.consumer_id).where(Contract.dataset_slug == version.dataset_slug, Contract.state != "ended").distinct()
+    for recipient in sorted(set(session.scalars(theirs)) - {caller.organization_id}):
+        notify(session, recipient, "schema.published", {"dataset": version.dataset_slug, "number": version.number})
 
 
 def _row(document: NewDataset, owner_id: str, topic: str, topic_id: str) -> Dataset:

@@ -19,7 +19,8 @@ import gateway.catalog.models
 import gateway.changes
 import gateway.contracts.models
 import gateway.idempotency
-import gateway.identity.models  # noqa: F401 - each puts its tables into Base.metadata
+import gateway.identity.models
+import gateway.notices.models  # noqa: F401 - each puts its tables into Base.metadata
 from consent.models import Base as ConsentBase
 from gateway.database import Base, open_database
 

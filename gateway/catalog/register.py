@@ -43,7 +43,7 @@ def register_dataset(
     if document.subject_scheme is not None and document.subject_pointer is None:
         raise Invalid([{"pointer": "/subject_scheme", "detail": "says how a subject is named, but there is no subject_pointer"}])
     vet(document.schema_)
-    check_pointers(document.schema_, key=document.key_pointer, subject=document.subject_pointer, personal=document.personal_pointers)
+    check_pointers(document.schema_, document)
     topic = f"exchange.{document.slug}.{secrets.token_hex(4)}"
     topic_id = make_topic(topic, document.partitions, _milliseconds(document.retention))
     row = _row(document, owner_id, topic, topic_id)
@@ -61,7 +61,7 @@ def register_schema(session: Session, dataset: DatasetView, document: NewSchema,
     """The next schema version. Raises `Invalid`, and `incompatible_schema` with what breaks."""
     vet(document.schema_)
     row = locked(session, dataset.slug)
-    check_pointers(document.schema_, key=row.key_pointer, subject=row.subject_pointer, personal=row.personal_pointers, at="/schema")
+    check_pointers(document.schema_, row, at="/schema")
     before = session.get_one(SchemaVersion, (row.slug, row.current))
     broken = breaks(row.compatibility, before.document, document.schema_)
     if broken:
@@ -145,6 +145,7 @@ def _row(document: NewDataset, owner_id: str, topic: str, topic_id: str) -> Data
         subject_pointer=document.subject_pointer,
         subject_scheme=(document.subject_scheme or "opaque") if document.subject_pointer else None,
         personal_pointers=document.personal_pointers,
+        sealed_pointers=document.sealed_pointers,
         partitions=document.partitions,
         retention=document.retention,
         compatibility=document.compatibility,

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData
 
+import consent.erasure  # noqa: F401 - as those below
 import gateway.access.models
 import gateway.audit.models
 import gateway.catalog.models

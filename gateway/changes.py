@@ -24,6 +24,10 @@ ONLY_ALLOWS = frozenset(
     {
         "client_created",
         "consent_given",
+        "consent_requested",
+        "consent_resumed",
+        "consents_expired",  # writes down what time has forbidden already
+        "consents_imported",
         "contract_activated",
         "contract_proposed",
         "contract_resumed",

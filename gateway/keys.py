@@ -20,10 +20,10 @@ from joserfc.jwk import ECKey
 
 from gateway.errors import SettingsRefused
 
-SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer"]
-SECRET_USES: tuple[SecretUse, ...] = ("subject_index", "pseudonym", "cursor", "client_secret", "stored_answer")
-SigningUse = Literal["token", "policy_bundle"]
-SIGNING_USES: tuple[SigningUse, ...] = ("token", "policy_bundle")
+SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code"]
+SECRET_USES: tuple[SecretUse, ...] = ("subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code")
+SigningUse = Literal["token", "policy_bundle", "receipt"]
+SIGNING_USES: tuple[SigningUse, ...] = ("token", "policy_bundle", "receipt")
 
 
 def b64(data: bytes) -> str:

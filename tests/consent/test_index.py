@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from consent.index import FOREVER, ConsentIndex
 from consent.models import ConsentRecord
-from consent.records import ANY_RECIPIENT, IllegalMove, Terms, give, name_of, require_move, withdraw
+from consent.records import ANY_RECIPIENT, Act, New, Terms, begin, move, name_of
+from consent.states import IllegalMove, State, require_move
 from consent.subjects import as_text
 from gateway.database import Database, new_id
 
@@ -30,15 +31,20 @@ def session(database: Database) -> Iterator[Session]:
         yield opened
 
 
-def given(session: Session, sref: str = ANN, change: int = 1, **members: Any) -> ConsentRecord:
+def given(session: Session, sref: str = ANN, change: int = 1, at: datetime = GIVEN_AT, **members: Any) -> ConsentRecord:
     terms: dict[str, Any] = {
         "dataset": "footfall",
         "purposes": ["transit-planning"],
         "recipients": ["org_planner"],
-        "given_by": "subject",
-        "valid_from": GIVEN_AT,
+        "notice": None,
+        "valid_from": at,
     }
-    return give(session, Terms(**terms | members), consent_id=new_id("cns"), sref=sref, at=GIVEN_AT, change=change)
+    new = New(id=new_id("cns"), sref=sref, terms=Terms(**terms | members))
+    return begin(session, new, "given", Act(by="subject", at=at, change=change))
+
+
+def moved(session: Session, record: ConsentRecord, state: State, at: datetime = GIVEN_AT, change: int = 2) -> None:
+    move(session, record, state, Act(by="subject", at=at, change=change))
 
 
 def loaded(session: Session) -> ConsentIndex:
@@ -117,7 +123,7 @@ def test_withdrawn_consent_leaves_the_index_and_open_views_see_it(session: Sessi
     index = loaded(session)
     view = index.view("footfall", TRANSIT, "org_planner")
     assert view(ANN, GIVEN_MS, GIVEN_MS)
-    withdraw(session, record, at=GIVEN_AT, change=2)
+    moved(session, record, "withdrawn", change=2)
     index.apply(session, [name_of(record)])
     assert not view(ANN, GIVEN_MS, GIVEN_MS)
     assert view(BOB, GIVEN_MS, GIVEN_MS)
@@ -135,10 +141,10 @@ def test_a_view_made_before_the_first_consent_sees_it(session: Session) -> None:
 def test_another_record_of_the_same_person_goes_on(session: Session) -> None:
     one, two = given(session), given(session, purposes=["city-operations"])
     index = loaded(session)
-    withdraw(session, one, at=GIVEN_AT, change=3)
+    moved(session, one, "withdrawn", change=3)
     index.apply(session, [name_of(one)])
     assert passes(index)
-    withdraw(session, two, at=GIVEN_AT, change=4)
+    moved(session, two, "withdrawn", change=4)
     index.apply(session, [name_of(two)])
     assert not passes(index)
 
@@ -146,7 +152,7 @@ def test_another_record_of_the_same_person_goes_on(session: Session) -> None:
 def test_withdrawal_for_one_dataset_leaves_the_other(session: Session) -> None:
     here, _ = given(session), given(session, dataset="sensors")
     index = loaded(session)
-    withdraw(session, here, at=GIVEN_AT, change=3)
+    moved(session, here, "withdrawn", change=3)
     index.apply(session, [name_of(here)])
     assert not passes(index)
     assert passes(index, dataset="sensors")
@@ -154,7 +160,7 @@ def test_withdrawal_for_one_dataset_leaves_the_other(session: Session) -> None:
 
 def test_a_change_that_arrives_late_undoes_nothing(session: Session) -> None:
     record = given(session)
-    withdraw(session, record, at=GIVEN_AT, change=2)
+    moved(session, record, "withdrawn", change=2)
     index = loaded(session)
     index.apply(session, [name_of(record)])
     index.apply(session, [name_of(record)])
@@ -176,7 +182,7 @@ def test_following_changes_gives_what_loading_gives(session: Session) -> None:
     records = [given(session, sref) for sref in people]
     index.apply(session, map(name_of, records))
     for record in records[::3]:
-        withdraw(session, record, at=GIVEN_AT, change=2)
+        moved(session, record, "withdrawn", change=2)
     index.apply(session, map(name_of, records[::3]))
     fresh = loaded(session)
     assert [passes(index, sref) for sref in people] == [passes(fresh, sref) for sref in people]
@@ -194,9 +200,9 @@ def test_the_next_instant_that_matters_is_told(session: Session) -> None:
 
 def test_withdrawn_is_final(session: Session) -> None:
     record = given(session)
-    withdraw(session, record, at=GIVEN_AT, change=2)
+    moved(session, record, "withdrawn", change=2)
     with pytest.raises(IllegalMove) as refused:
-        withdraw(session, record, at=GIVEN_AT, change=3)
+        moved(session, record, "withdrawn", change=3)
     assert refused.value.legal == []
     with pytest.raises(IllegalMove):
-        require_move(record, "given")
+        require_move(record.state, "given", "subject")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from connectors.samples import dataset
+from connectors.samples import dataset, notice
 from connectors.sources import footfall, miway_stops
 from gateway.cli import commands
 from gateway.cli.demo.process import Exchange, empty_folder
@@ -101,7 +101,8 @@ def test_a_contract_is_proposed_signed_read_and_suspended(provider: Person, cons
     assert provider.type("contract", "sign", contract)["state"] == "proposed"
     assert startup.type("contract", "sign", contract)["state"] == "active"
 
-    give = ("consent", "give", "--dataset", "port-credit-footfall", "--purpose", "transit-planning", "--recipient", organization)
+    shown = provider.type("consent", "notice", "create", json.dumps(notice("port-credit-footfall")))["id"]
+    give = ("consent", "give", "--notice", shown, "--recipient", organization)
     consent = provider.type(*give, stdin=footfall.visitor(0))["id"]
     visits = [visit for visit in islice(footfall.events(3), 300) if visit["data"]["visitor"] == footfall.visitor(0)]
     assert visits

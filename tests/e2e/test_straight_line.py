@@ -69,7 +69,7 @@ def test_events_from_before_the_consent_do_not_pass(district: District, consumer
 
 
 def test_every_delivered_event_fits_the_schema_of_its_contract(district: District, consumer: Client) -> None:
-    import jsonschema_rs  # noqa: PLC0415
+    import jsonschema_rs
 
     district.consent("fay")
     district.publish(visit("fay"))

@@ -13,7 +13,7 @@ import jsonschema_rs
 
 from connectors.client import ProblemError
 from connectors.cloudevent import Event, rfc3339
-from connectors.samples import dataset
+from connectors.samples import dataset, notice
 from connectors.sources import footfall
 from gateway.cli.demo.cast import Cast
 from gateway.cli.demo.listener import Listener
@@ -65,7 +65,15 @@ def visitors_consent(cast: Cast, known: Footfall) -> None:
     """Half of the visitors say yes; the others were not asked."""
     screen = cast.screen
     screen.act(f"{CONSENTING} of {VISITORS} visitors consent")
-    body = {"dataset": SLUG, "purposes": ["transit-planning"], "recipients": [cast.consumer_id], "given_by": "subject"}
+    with screen.line("the notice that they are shown, in English and French, word for word"):
+        shown = cast.provider.post("/v1/notices-of-consent", notice(SLUG) | {"recipients": [cast.consumer_id]})
+    body = {
+        "dataset": SLUG,
+        "purposes": ["transit-planning"],
+        "recipients": [cast.consumer_id],
+        "notice": {"id": shown["id"], "version": shown["version"], "language": "en"},
+        "given_by": "subject",
+    }
     with screen.line("to transit planning, by this start-up"):
         for number in range(CONSENTING):
             who = footfall.visitor(number)

@@ -31,6 +31,7 @@ from gateway.catalog import api as catalog_api
 from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
+from gateway.consents import expiry as consents_expiry
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
 from gateway.contracts.expiry import expire_due
@@ -43,6 +44,7 @@ from gateway.identity import oauth
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory as People
 from gateway.keys import read_keys
+from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
 from gateway.notices.feed import Feed, forget_old
@@ -53,6 +55,9 @@ from gateway.streams.live import Streams
 from gateway.streams.log import EventLog, LogUnavailable
 from gateway.streams.recover import recover_forever
 from gateway.streams.sqlite_log import SQLiteLog
+from gateway.subjects import api as subjects_api
+from gateway.subjects import codes, digest
+from gateway.subjects.digest import Disclosures
 
 log = structlog.get_logger(__name__)
 
@@ -93,8 +98,21 @@ def create_app(settings: Settings) -> FastAPI:
         settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id)
     )
     state.log = _log(settings)
-    state.streams = Streams(
-        settings=settings,
+    state.disclosures = Disclosures(state.database)
+    state.withdrawals = Limits(settings.withdrawals_per_minute, "withdrawals")
+    state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
+    state.streams = _streams(state)
+    # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
+    known = (state.identity, state.catalog, state.contracts, state.consents)
+    for room in (*known, state.activation, state.access, state.streams, state.notices):
+        state.changes.listen(room.on_changes)
+    _routes(app)
+    return app
+
+
+def _streams(state: Any) -> Streams:
+    return Streams(
+        settings=state.settings,
         keys=state.keys,
         database=state.database,
         changes=state.changes,
@@ -104,21 +122,8 @@ def create_app(settings: Settings) -> FastAPI:
         contracts=state.contracts,
         access=state.access,
         consents=state.consents,
+        disclosures=state.disclosures,
     )
-    # The order matters: what is known first, then what was decided from it, then what was judged by that.
-    for room in (
-        state.identity,
-        state.catalog,
-        state.contracts,
-        state.consents,
-        state.activation,
-        state.access,
-        state.streams,
-        state.notices,
-    ):
-        state.changes.listen(room.on_changes)
-    _routes(app)
-    return app
 
 
 def _parties(contracts: Contracts, contract_id: str) -> tuple[str, str] | None:
@@ -150,7 +155,7 @@ def _log(settings: Settings) -> EventLog:
 def _routes(app: FastAPI) -> None:
     answers.answer_errors(app)
     strict = [Depends(refuse_unknown_query), Depends(refuse_other_media_types)]
-    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, notices_api, audit_api, operations):
+    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, subjects_api, notices_api, audit_api, operations):
         app.include_router(room.router, dependencies=strict)
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
@@ -167,6 +172,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database)
     state.audit.start()
     state.denials.start()
+    state.disclosures.start()
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
     await state.streams.start()
     state.make_topic = _topic_maker(state.log, asyncio.get_running_loop())
@@ -201,6 +207,7 @@ def _stop(state: Any, leave: Any) -> None:
     state.activation.stop()
     state.changes.stop()
     state.denials.stop()
+    state.disclosures.stop()
     state.audit.stop()
     state.engine.close()
     leave()
@@ -222,7 +229,7 @@ def _topic_maker(event_log: EventLog, loop: asyncio.AbstractEventLoop) -> Any:
 
 
 async def _expire_contracts(app: FastAPI) -> None:
-    """End contracts whose time is over. A decision's `until` stops their events to the second; this writes it down."""
+    """End contracts and consents whose time is over. Their events have stopped to the second; this writes it down."""
     while True:
         await asyncio.sleep(EXPIRY_S)
         try:
@@ -232,9 +239,15 @@ async def _expire_contracts(app: FastAPI) -> None:
 
 
 def _expire(app: FastAPI) -> None:
+    database: Database = app.state.database
     if app.state.contracts.any_due(now()):
-        with app.state.database.transaction() as session:
+        with database.transaction() as session:
             expire_due(session, now())
+    with database.reading() as session:
+        consents_due = consents_expiry.any_due(session, now())
+    if consents_due:
+        with database.transaction() as session:
+            consents_expiry.expire_due(session, now())
 
 
 async def _tidy(app: FastAPI) -> None:
@@ -256,3 +269,5 @@ def _tidy_up(database: Database, settings: Settings) -> None:
             suspend_overdue(session, at)
     with database.transaction() as session:
         forget_old(session, at - timedelta(days=settings.notices_days))
+        codes.forget_expired(session, at)
+        digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())

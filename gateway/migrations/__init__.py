@@ -21,7 +21,8 @@ import gateway.changes
 import gateway.contracts.models
 import gateway.idempotency
 import gateway.identity.models
-import gateway.notices.models  # noqa: F401 - each puts its tables into Base.metadata
+import gateway.notices.models
+import gateway.subjects.models  # noqa: F401 - each puts its tables into Base.metadata
 from consent.models import Base as ConsentBase
 from gateway.database import Base, open_database
 

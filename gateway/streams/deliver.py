@@ -18,6 +18,7 @@ from gateway.access.decision import Decision
 from gateway.audit.record import Entry, Ranges, Receipt
 from gateway.errors import ExchangeError
 from gateway.streams.blocks import BLOCK_EVENTS
+from gateway.streams.disclosed import Under
 from gateway.streams.log import OffsetOutOfRange, TopicGone
 from gateway.streams.reading import Permit, Reading
 from gateway.streams.views import Judged
@@ -178,8 +179,13 @@ def pass_over(reading: Reading, flush: Flush) -> None:
         reading.offsets[part.partition] = part.next
 
 
-def count_delivered(reading: Reading, permit: Permit, events: int, size: int) -> None:
-    """Metrics, and the tokens of the contract's rate limit."""
+def count_delivered(reading: Reading, permit: Permit, part: Part, first: int, last: int, size: int) -> None:
+    """The part's frames from place `first` up to, and without, `last` are written: metrics, rate limit, and whose events they were."""
+    events = last - first
+    if part.judged.srefs and events:
+        contract = reading.contract
+        under = Under(reading.contract_id or "", reading.slug, contract.purpose if contract else "", permit.decision.id)
+        reading.streams.disclosures.count(under, part.judged.srefs, first, last)
     delivered.labels(reading.slug).inc(events)
     delivered_bytes.labels(reading.slug).inc(size)
     if permit.bucket is not None:

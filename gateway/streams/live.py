@@ -27,6 +27,7 @@ from gateway.keys import Keys
 from gateway.settings import Settings
 from gateway.streams.blocks import Blocks
 from gateway.streams.cursor import Cursors
+from gateway.streams.disclosed import Account
 from gateway.streams.gate import Gate
 from gateway.streams.limits import Bucket, OpenStreams, Requests
 from gateway.streams.log import EventLog
@@ -55,6 +56,7 @@ class Streams:
         contracts: Contracts,
         access: Access,
         consents: ConsentIndex,
+        disclosures: Account,
     ) -> None:
         self.settings = settings
         self.issuer = settings.issuer
@@ -66,6 +68,7 @@ class Streams:
         self.contracts = contracts
         self.access = access
         self.consents = consents
+        self.disclosures = disclosures
         self.keys = keys
         self.cursors = Cursors(keys.secret("cursor"))
         self.blocks = Blocks(event_log, settings.cache_mb * MEBIBYTE)

@@ -56,7 +56,8 @@ class Page(Response):
             flush = await judge_next(reading, most_bytes=self._limit)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
         pass_over(reading, flush)
-        count_delivered(reading, flush.permit, flush.events, len(body))
+        for part in flush.parts:
+            count_delivered(reading, flush.permit, part, 0, part.count, part.size())
         cursor = reading.cursor()
         self.headers["Next-Cursor"] = cursor
         self.headers["Link"] = f'<{reading.streams.issuer}{scope["path"]}?cursor={cursor}>; rel="next"'
@@ -234,7 +235,7 @@ class Stream(Response):
         self._closed.events += last - first
         self._closed.size += size
         self._closed.last[part.partition] = part.judged.offsets[last - 1]
-        count_delivered(self._reading, flush.permit, last - first, size)
+        count_delivered(self._reading, flush.permit, part, first, last, size)
 
     def _last(self, flush: Flush) -> bytes:
         receipt = flush.receipt.header if flush.receipt else ""

@@ -45,6 +45,8 @@ class Judged:
     """Bytes of all frames."""
     stamp: int
     until_ms: int
+    srefs: Sequence[str | None] = ()
+    """Whose event each frame is; empty where events are about nobody."""
     joined: dict[bytes, list[Chunk]] = field(default_factory=dict)
 
 
@@ -120,6 +122,7 @@ class View:
         fill, allows, secrets = self.lens.fill, self._allows, self._secrets.known
         frames: list[bytes] = []
         offsets: list[int] = []
+        srefs: list[str | None] = []
         held_back = bad = 0
         for index in range(block.index_of(start), len(block.records)):
             record, parts = block.records[index], rendered[index]
@@ -135,12 +138,13 @@ class View:
                 bad += 1
                 continue
             offsets.append(record.offset)
+            srefs.append(sref)
         if held_back:
             withheld.labels(self._dataset).inc(held_back)
         if bad:
             unfit.labels(self._dataset).inc(bad)
         until_ms = self._consents.next_instant(now_ms) if allows is not None else FOREVER
-        return Judged(block, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms)
+        return Judged(block, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms, srefs if any(srefs) else ())
 
 
 def _shaped(block: Block, shape: Shape, dataset: str) -> list[tuple[bytes, bytes | None, int] | None]:

@@ -103,7 +103,7 @@ class Streams:
 
     def on_changes(self, _session: Session, changes: Sequence[Change]) -> None:
         """After a change that forbids, or gives consent, what was judged is judged again; waiting streams wake up and look."""
-        if any(change.forbids or change.kind == "consent_given" for change in changes):
+        if any(change.forbids or change.kind.startswith("consent") for change in changes):
             self.stamp.advance()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake_all)
@@ -156,12 +156,14 @@ class Streams:
         return added | {"contract": contract.id, "dataschema": f"{self.issuer}/v1/contracts/{contract.id}/schema"}
 
     def _allows(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> Allows | None:
-        if not any(obligation["kind"] == "consent_filter" for obligation in decision.obligations):
+        filters = {obligation["kind"] for obligation in decision.obligations} & {"consent_filter", "opt_out_filter"}
+        if not filters:
             return None
         found = purpose(contract.purpose) if contract else None
         if contract is None or found is None:
             return lambda _sref, _appended, _now: False
-        return self.consents.view(dataset.slug, frozenset({found.code, *found.broader}), contract.consumer_id)
+        opt_out = "consent_filter" not in filters
+        return self.consents.view(dataset.slug, found.with_broader, contract.consumer_id, unless_opted_out=opt_out)
 
     def _bucket(self, what: str, decision: Decision) -> Bucket | None:
         for obligation in decision.obligations:

@@ -5,12 +5,18 @@ What stays is the `sref`, which stands in events that cannot be taken back, on t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from sqlalchemy import BigInteger, LargeBinary, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from consent.models import Base, ConsentRecord, Subject
 from consent.sealing import SubjectKey
 from consent.subjects import as_bytes, as_text
+
+ERASED = "subject_erased"
+"""The kind of the change; its object is `<dataset> <sref>`."""
 
 
 class ErasedSubject(Base):
@@ -43,6 +49,33 @@ def erase(session: Session, sref: str, *, change: int) -> None:
     session.flush()
 
 
-def erased(session: Session) -> set[str]:
-    """Every `sref` that means nobody any more."""
-    return {as_text(sref) for sref in session.execute(select(ErasedSubject.sref)).scalars()}
+class Named(Protocol):
+    """A change, as far as erasure reads it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def object(self) -> str: ...
+
+
+class ErasedSubjects:
+    """Every `sref` that means nobody any more, in memory: `load` once, then `on_changes`."""
+
+    def __init__(self) -> None:
+        self.srefs: set[str] = set()
+        """One set for good: others hold on to it."""
+
+    def load(self, session: Session) -> None:
+        """Read them all."""
+        self.srefs.update(map(as_text, session.execute(select(ErasedSubject.sref)).scalars()))
+
+    def on_changes(self, changes: Sequence[Named]) -> set[str]:
+        """Apply what concerns erasure, and return who is erased by it."""
+        gone = erased_by(changes)
+        self.srefs |= gone
+        return gone
+
+
+def erased_by(changes: Sequence[Named]) -> set[str]:
+    """Who is erased by these changes, by `sref`."""
+    return {change.object.split(" ")[1] for change in changes if change.kind == ERASED}

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
+from consent.erasure import erased_by
 from consent.index_rows import FOREVER, IndexRow, Interval, earlier_intervals, floor_ms, rows, subjects_of
 from consent.records import ANY_RECIPIENT, AT_ONCE
 from consent.states import OBJECTIONS
@@ -103,6 +104,7 @@ class ConsentIndex:
         numbers = [change.n for change in changes if change.kind in BY_NUMBER]
         if numbers:
             self._refresh(session, subjects_of(session, changes=numbers))
+        self._refresh(session, {(dataset, sref) for sref in erased_by(changes) for dataset in self._datasets})
 
     def apply(self, session: Session, names: Iterable[str]) -> None:
         """Bring the subjects of these records, as `consent.records.name_of` names them, to what the database says now.

@@ -31,6 +31,7 @@ from gateway.catalog import api as catalog_api
 from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
+from gateway.consents import erase
 from gateway.consents import expiry as consents_expiry
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
@@ -43,6 +44,7 @@ from gateway.identity import api as identity_api
 from gateway.identity import oauth
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory as People
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import read_keys
 from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
@@ -82,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     state = app.state
     state.settings = settings
     state.keys = read_keys(settings.resolved_key_file)
+    state.keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
     state.database = Database(settings.resolved_database_url)
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database)
@@ -114,6 +117,7 @@ def _streams(state: Any) -> Streams:
     return Streams(
         settings=state.settings,
         keys=state.keys,
+        keks=state.keks,
         database=state.database,
         changes=state.changes,
         event_log=state.log,
@@ -155,7 +159,8 @@ def _log(settings: Settings) -> EventLog:
 def _routes(app: FastAPI) -> None:
     answers.answer_errors(app)
     strict = [Depends(refuse_unknown_query), Depends(refuse_other_media_types)]
-    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, subjects_api, notices_api, audit_api, operations):
+    people = (consents_api, erase, subjects_api)
+    for room in (identity_api, catalog_api, access_api, contracts_api, *people, notices_api, audit_api, operations):
         app.include_router(room.router, dependencies=strict)
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
@@ -199,7 +204,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _load(app: FastAPI, session: Session) -> None:
-    for room in (app.state.identity, app.state.catalog, app.state.contracts, app.state.consents, app.state.access):
+    state = app.state
+    for room in (state.identity, state.catalog, state.contracts, state.consents, state.access, state.streams):
         room.load(session)
 
 

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     log_url: str = Field("", description="`kafka://host:port,host:port`; empty: a SQLite log in the data directory.")
     policy_url: str = Field("", description="`http://host:port` of an OPA server; empty: the embedded engine.")
     policy_token: SecretStr = Field(SecretStr(""), description="The bearer token between the gateway and its OPA, both ways.")
+    kek: SecretStr = Field(SecretStr(""), description="Key-encryption keys, base64, the current one first; empty: those of the key file.")
+    kek_command: str = Field("", description="A command that prints them instead, run without a shell.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     token_lifetime_s: int = Field(600, ge=30, le=3600, description="Seconds an access token lives.")
     streams_per_contract: int = Field(4, ge=1, description="Open streams a contract may hold in this process.")

@@ -21,6 +21,7 @@ from gateway.catalog.directory import Directory as Catalog
 from gateway.catalog.models import Dataset, SchemaVersion
 from gateway.changes import Changes
 from gateway.consents import api as consents_api
+from gateway.consents import erase
 from gateway.contracts.directory import Directory as Contracts
 from gateway.database import Database, new_id, now
 from gateway.http import refuse_unknown_query
@@ -87,6 +88,7 @@ class City:
             setattr(app.state, name, getattr(self, name))
         app.include_router(audit_api.router)
         app.include_router(consents_api.router)
+        app.include_router(erase.router)
         answer_errors(app)
         return app
 

@@ -20,6 +20,7 @@ from gateway.streams.log import EventLog, Record
 
 BLOCK_EVENTS = 1000
 FETCH_BYTES = 1024 * 1024
+KEPT_SHAPES = 8
 OVERHEAD = 6
 """A decoded record takes about this many times the bytes of its JSON."""
 
@@ -51,6 +52,13 @@ class Block:
     def index_of(self, offset: int) -> int:
         """The place of the first record at or after `offset`."""
         return 0 if offset <= self.first else bisect_left(self.records, offset, key=lambda record: record.offset)
+
+    def keep_shape(self, key: bytes, made: list[Any]) -> list[Any]:
+        """Keep what a shape made of the records, among a few, and return it."""
+        if len(self.shapes) >= KEPT_SHAPES:
+            self.shapes.clear()
+        self.shapes[key] = made
+        return made
 
 
 class Blocks:
@@ -99,6 +107,11 @@ class Blocks:
         self._blocks.clear()
         self._firsts.clear()
         self._held = 0
+
+    def forget_shapes(self) -> None:
+        """Drop what was made of the records; as they are stored they stay."""
+        for block in self._blocks.values():
+            block.shapes.clear()
 
     async def _fetch(self, dataset: DatasetView, partition: int, offset: int, wait_ms: int) -> Block | None:
         fetched = await self._log.fetch(dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=wait_ms, topic_id=dataset.topic_id)

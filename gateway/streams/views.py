@@ -9,24 +9,28 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import anyio.to_thread
 from prometheus_client import Counter
 
 from consent.index import FOREVER, ConsentIndex
+from consent.sealing import Broken
 from consent.subjects import secrets_of
-from gateway.access.lens import Lens, Shape, Unfit
+from gateway.access.lens import Lens, Rendered, Shape, Unfit
 from gateway.database import Database
-from gateway.streams.blocks import Block
+from gateway.streams.blocks import Block, Decoded
+from gateway.streams.sealing import Opening, unopened
 
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
-KEPT_SHAPES = 8
 KEPT_JUDGEMENTS = 64
 
 unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
 withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
+SEALED: Rendered = (b"", None, -1)
+"""Stands where a record is not rendered yet: it is opened once somebody may see it."""
 
 Chunk = tuple[bytes, int, int]
 """Joined frames: (text, index of the first, index after the last)."""
@@ -51,10 +55,11 @@ class Judged:
 
 
 class SubjectSecrets:
-    """The secrets that pseudonyms are made from, by `sref`: loaded once, a block's worth at a time."""
+    """The secrets that pseudonyms are made from, by `sref`: loaded once, a block's worth at a time. Those of `erased` are gone."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, erased: AbstractSet[str] = frozenset()) -> None:
         self._database = database
+        self.erased = erased
         self.known: dict[str, bytes] = {}
 
     async def load(self, srefs: Iterable[str]) -> None:
@@ -64,7 +69,13 @@ class SubjectSecrets:
             found = await anyio.to_thread.run_sync(self._read, missing)
             if len(self.known) > 1_000_000:
                 self.known.clear()
-            self.known.update(found)
+            # Whoever was erased while we read stays forgotten.
+            self.known.update({sref: secret for sref, secret in found.items() if sref not in self.erased})
+
+    def forget(self, srefs: AbstractSet[str]) -> None:
+        """Drop the secrets of these subjects."""
+        for sref in srefs:
+            self.known.pop(sref, None)
 
     def _read(self, srefs: list[str]) -> dict[str, bytes]:
         with self._database.reading() as session:
@@ -87,7 +98,14 @@ class View:
     """A lens, and whose events may pass through it."""
 
     def __init__(
-        self, dataset: str, lens: Lens, allows: Allows | None, consents: ConsentIndex, secrets: SubjectSecrets, stamp: Stamp
+        self,
+        dataset: str,
+        lens: Lens,
+        allows: Allows | None,
+        consents: ConsentIndex,
+        secrets: SubjectSecrets,
+        stamp: Stamp,
+        opening: Opening | None = None,
     ) -> None:
         self._dataset = dataset
         self._consents = consents
@@ -95,6 +113,7 @@ class View:
         self._allows = allows
         self._secrets = secrets
         self._stamp = stamp
+        self._opening = opening
         self._judged: OrderedDict[tuple[int, int], Judged] = OrderedDict()
 
     def holds(self, judged: Judged, now_ms: int) -> bool:
@@ -109,17 +128,50 @@ class View:
         shape = self.lens.shape
         if shape.pseudonymises:
             await self._secrets.load({record.sref for record in block.records if record.sref is not None})
+        if self._opening is not None:
+            await self._open(self._opening, block, start, now_ms)
+        # From here on nothing is awaited: what was opened stands in the block until it is judged.
         judged = self._judge(block, start, now_ms)
         self._judged[id(block), start] = judged
         if len(self._judged) > KEPT_JUDGEMENTS:
             self._judged.popitem(last=False)
         return judged
 
+    def forget(self) -> None:
+        """Drop what was made of events: frames and pseudonyms."""
+        self._judged.clear()
+        self.lens.forget()
+
+    def _passes(self, record: Decoded, now_ms: int) -> bool:
+        sref, allows = record.sref, self._allows
+        return sref not in self._secrets.erased and (allows is None or (sref is not None and allows(sref, record.appended_ms, now_ms)))
+
+    async def _open(self, opening: Opening, block: Block, start: int, now_ms: int) -> None:
+        """Render the block's records whose sealed fields somebody may see now."""
+        keys = await opening.keys_for(record for record in block.records if self._passes(record, now_ms))
+        rendered = _shaped(block, self.lens.shape, self._dataset, opening)
+        closed = bad = 0
+        for index in range(block.index_of(start), len(block.records)):
+            record = block.records[index]
+            if rendered[index] is not SEALED or not self._passes(record, now_ms):
+                continue
+            try:
+                rendered[index] = opening.render(self.lens.shape, record, keys)
+            except Broken:
+                closed += 1  # it stays sealed: a key-encryption key may come back
+            except Unfit:
+                rendered[index] = None
+                bad += 1
+        if closed:
+            unopened.labels(self._dataset).inc(closed)
+        if bad:
+            unfit.labels(self._dataset).inc(bad)
+
     def _judge(self, block: Block, start: int, now_ms: int) -> Judged:
         # The stamp is read before consent is: a change that comes between is then judged again, not missed.
         stamp = self._stamp.value
-        rendered = _shaped(block, self.lens.shape, self._dataset)
-        fill, allows, secrets = self.lens.fill, self._allows, self._secrets.known
+        rendered = _shaped(block, self.lens.shape, self._dataset, self._opening)
+        fill, allows, secrets, erased = self.lens.fill, self._allows, self._secrets.known, self._secrets.erased
         frames: list[bytes] = []
         offsets: list[int] = []
         srefs: list[str | None] = []
@@ -129,8 +181,10 @@ class View:
             if parts is None:
                 continue
             sref = record.sref
-            if allows is not None and (sref is None or not allows(sref, record.appended_ms, now_ms)):
+            if sref in erased or (allows is not None and (sref is None or not allows(sref, record.appended_ms, now_ms))):
                 held_back += 1
+                continue
+            if parts is SEALED:
                 continue
             try:
                 frames.append(fill(parts, sref, secrets))
@@ -147,11 +201,17 @@ class View:
         return Judged(block, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms, srefs if any(srefs) else ())
 
 
-def _shaped(block: Block, shape: Shape, dataset: str) -> list[tuple[bytes, bytes | None, int] | None]:
-    """The block's records as this shape renders them, kept with the block for every contract that has the shape."""
-    made = block.shapes.get(shape.key)
+def _shaped(block: Block, shape: Shape, dataset: str, opening: Opening | None) -> list[Rendered | None]:
+    """The block's records as this shape renders them, kept with the block for every contract that has the shape.
+
+    Where fields must be opened for it, each is rendered once somebody may see it, and stands as `SEALED` until then.
+    """
+    key = shape.key if opening is None else shape.key + opening.key
+    made = block.shapes.get(key)
     if made is not None:
         return made
+    if opening is not None:
+        return block.keep_shape(key, [SEALED] * len(block.records))
     made, bad = [], 0
     for record in block.records:
         try:
@@ -161,10 +221,7 @@ def _shaped(block: Block, shape: Shape, dataset: str) -> list[tuple[bytes, bytes
             made.append(None)
     if bad:
         unfit.labels(dataset).inc(bad)
-    if len(block.shapes) >= KEPT_SHAPES:
-        block.shapes.clear()
-    block.shapes[shape.key] = made
-    return made
+    return block.keep_shape(key, made)
 
 
 def chunks(judged: Judged, before: bytes, between: bytes, count: int) -> list[Chunk]:

@@ -54,7 +54,7 @@ def _overdue(at: datetime) -> tuple[ColumnElement[bool], ...]:
 def _open_contracts(session: Session, notice: Notice) -> Sequence[Contract]:
     theirs = select(Contract).where(
         Contract.consumer_id == notice.organization_id,
-        Contract.dataset_slug == notice.data["dataset"],
+        Contract.dataset_slug == notice.data.get("dataset"),
         Contract.state.in_(("active", "suspended")),
     )
     return session.scalars(theirs.order_by(Contract.id).with_for_update()).all()

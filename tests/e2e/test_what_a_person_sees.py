@@ -17,14 +17,6 @@ PATIENCE_S = 15.0
 ZONE = "port-credit-nhd-east"
 
 
-def give(district: District, visitor: str) -> None:
-    """Consent of this visitor, under a notice of their own."""
-    terms = {"dataset": FOOTFALL, "purposes": ["transit-planning"], "recipients": ["any_recipient"], "legal_ground": "consent"}
-    words = {"title": {"en": "Visits", "fr": "Visites"}, "text": {"en": "We share visits.", "fr": "Nous partageons les visites."}}
-    notice = district.provider.post("/v1/notices-of-consent", terms | words)
-    district.consent(visitor, notice={"id": notice["id"], "version": "1", "language": "en"})
-
-
 def session_of(district: District, gateway: Gateway, visitor: str) -> dict[str, str]:
     """What opens a person's answers, from the code that the provider gave them."""
     code = district.provider.post("/v1/subjects/codes", {"dataset": FOOTFALL, "subject": visitor})["code"]
@@ -53,8 +45,8 @@ def received(gateway: Gateway, headers: dict[str, str], contract: str, events: i
 
 def test_a_person_sees_who_received_their_events_by_pull_and_by_stream(district: District, consumer: Client, gateway: Gateway) -> None:
     mine, other = f"person-{secrets.token_hex(4)}", f"person-{secrets.token_hex(4)}"
-    give(district, mine)
-    give(district, other)
+    district.consent(mine)
+    district.consent(other)
     contract = district.contract(consumer)
     district.publish(visit(mine, 1, zone=ZONE), visit(mine, 2, zone=ZONE), visit(other, 1, zone=ZONE))
     delivered = [event["id"] for event in pulled(consumer, contract)]
@@ -77,7 +69,7 @@ def test_a_person_sees_who_received_their_events_by_pull_and_by_stream(district:
 
 def test_what_was_withheld_is_disclosed_to_nobody(district: District, consumer: Client, gateway: Gateway) -> None:
     shared, silent = f"person-{secrets.token_hex(4)}", f"person-{secrets.token_hex(4)}"
-    give(district, shared)
+    district.consent(shared)
     contract = district.contract(consumer)
     district.publish(visit(shared, zone=ZONE), visit(silent, zone=ZONE))
     pulled(consumer, contract)
@@ -89,7 +81,7 @@ def test_what_was_withheld_is_disclosed_to_nobody(district: District, consumer: 
 def test_what_left_before_a_stop_is_disclosed_after_it(new_gateway: Callable[..., Gateway]) -> None:
     mine, gateway = f"person-{secrets.token_hex(4)}", new_gateway()
     district, consumer = District(gateway), gateway.partner("Start-up", scopes=READER)
-    give(district, mine)
+    district.consent(mine)
     contract = district.contract(consumer)
     district.publish(visit(mine, zone=ZONE))
     pulled(consumer, contract)

@@ -209,6 +209,9 @@ def test_withdrawn_is_final(session: Session) -> None:
         require_move(record.state, "given", "subject")
 
 
+MOVES: list[tuple[State, int]] = [("paused", 10), ("given", 20), ("paused", 30), ("given", 40)]
+
+
 def minutes(n: int) -> datetime:
     return GIVEN_AT + timedelta(minutes=n)
 
@@ -231,7 +234,7 @@ def test_paused_consent_lets_nothing_pass_and_resumed_only_what_was_not_appended
 
 def test_each_pause_leaves_its_own_gap(session: Session) -> None:
     record = given(session)
-    for change, (state, minute) in enumerate([("paused", 10), ("given", 20), ("paused", 30), ("given", 40)], 2):
+    for change, (state, minute) in enumerate(MOVES, 2):
         moved(session, record, state, minutes(minute), change)
     index = loaded(session)
     assert [passes(index, at=ms(n), now=ms(50)) for n in (5, 15, 25, 35, 45)] == [True, False, True, False, True]

@@ -50,7 +50,6 @@ class Erased(BaseModel):
     state: Literal["erased"]
     found: bool
     told: int
-    effective_at: str
     barrier: Barrier
 
 

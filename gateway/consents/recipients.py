@@ -36,7 +36,7 @@ def tell_recipients(session: Session, keys: Keys, datasets: Sequence[str], secre
     contracts = session.scalars(theirs.where(received).order_by(Contract.id)).all()
     for contract in contracts:
         named = sorted(_pseudonyms(session, contract_key(keys, contract.id), contract, secret, at))
-        data = {"dataset": contract.dataset_slug, "contract": contract.id, "pseudonyms": named}
+        data = {"dataset": contract.dataset_slug, "provider": contract.provider_id, "contract": contract.id, "pseudonyms": named}
         notify(session, contract.consumer_id, "erasure.requested", data, must_acknowledge_by=at + ACKNOWLEDGE)
     return len(contracts)
 

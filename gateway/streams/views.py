@@ -128,10 +128,11 @@ class View:
         shape = self.lens.shape
         if shape.pseudonymises:
             await self._secrets.load({record.sref for record in block.records if record.sref is not None})
-        if self._opening is not None:
-            await self._open(self._opening, block, start, now_ms)
+        closed = await self._open(self._opening, block, start, now_ms) if self._opening is not None else 0
         # From here on nothing is awaited: what was opened stands in the block until it is judged.
         judged = self._judge(block, start, now_ms)
+        if closed:
+            return judged  # and not kept: a key-encryption key may come back
         self._judged[id(block), start] = judged
         if len(self._judged) > KEPT_JUDGEMENTS:
             self._judged.popitem(last=False)
@@ -146,8 +147,8 @@ class View:
         sref, allows = record.sref, self._allows
         return sref not in self._secrets.erased and (allows is None or (sref is not None and allows(sref, record.appended_ms, now_ms)))
 
-    async def _open(self, opening: Opening, block: Block, start: int, now_ms: int) -> None:
-        """Render the block's records whose sealed fields somebody may see now."""
+    async def _open(self, opening: Opening, block: Block, start: int, now_ms: int) -> int:
+        """Render the block's records whose sealed fields somebody may see now; how many do not open, and stay sealed."""
         keys = await opening.keys_for(record for record in block.records if self._passes(record, now_ms))
         rendered = _shaped(block, self.lens.shape, self._dataset, opening)
         closed = bad = 0
@@ -158,7 +159,7 @@ class View:
             try:
                 rendered[index] = opening.render(self.lens.shape, record, keys)
             except Broken:
-                closed += 1  # it stays sealed: a key-encryption key may come back
+                closed += 1
             except Unfit:
                 rendered[index] = None
                 bad += 1
@@ -166,6 +167,7 @@ class View:
             unopened.labels(self._dataset).inc(closed)
         if bad:
             unfit.labels(self._dataset).inc(bad)
+        return closed
 
     def _judge(self, block: Block, start: int, now_ms: int) -> Judged:
         # The stamp is read before consent is: a change that comes between is then judged again, not missed.

@@ -32,7 +32,7 @@ BUCKET = timedelta(minutes=15)
 
 @dataclass(slots=True)
 class Footfall:
-    """What the story knows of the personal stream: its contract, who consented (visitor -> consent), what was sent."""
+    """What the story knows of the personal stream: its contract, who consented (visitor -> withdrawal code), what was sent."""
 
     contract: str
     consents: dict[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def visitors_consent(cast: Cast, known: Footfall) -> None:
     with screen.line("to transit planning, by this start-up"):
         for number in range(CONSENTING):
             who = footfall.visitor(number)
-            known.consents[who] = cast.provider.post("/v1/consents", body | {"subject": who})["id"]
+            known.consents[who] = cast.provider.post("/v1/consents", body | {"subject": who})["withdrawal_code"]
 
 
 def read_what_is_allowed(cast: Cast, known: Footfall) -> Listener:
@@ -128,8 +128,8 @@ def a_visitor_withdraws(cast: Cast, known: Footfall, listener: Listener) -> None
     who = footfall.visitor(0)
     pseudonym = _pseudonym(cast, known, listener, who)
     screen.note(f"{who} is {pseudonym} in this contract, and someone else in every other")
-    with screen.line("withdrawn"):
-        answer = cast.provider.post(f"/v1/consents/{known.consents.pop(who)}/withdraw")
+    with screen.line("withdrawn, with the code of the receipt and without an account"):
+        answer = cast.anybody.post("/v1/consents/withdraw", {"code": known.consents.pop(who)})
     screen.claim(answer["state"] == "withdrawn", f"withdrawn at {answer['effective_at']}")
     seen = len(listener.events)
     sent = list(islice(known.visits, BATCH))

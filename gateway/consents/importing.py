@@ -85,7 +85,7 @@ def _records(session: Session, body: Chunk, dataset: DatasetView, state: Any) ->
         check_subject(scheme, said.subject, f"/consents/{place}/subject")
         check_times(said.valid_from, said.valid_until, at, f"/consents/{place}")
     key = state.keys.secret("subject_index")
-    srefs = srefs_of(session, key.id, key.value, dataset.owner_id, scheme, [said.subject for said in body.consents])
+    srefs = srefs_of(session, key.id, key.value, dataset.owner_id, scheme, [said.subject for said in body.consents], hold=True)
     receipts = Receipts(state)
     records: list[New] = []
     codes: list[str | None] = []

@@ -1,7 +1,8 @@
-"""The consent index: who consented to what, in memory, one lookup an event.
+"""The consent index: whose events may pass, in memory, one lookup an event.
 
-It holds the records that are `given`, by dataset and subject. It is written by one thread, as changes are applied, and
-read by others without a lock: what is held of a subject is replaced whole.
+It holds the records that are `given`, by dataset and subject, and beside them the few of which more must be known: intervals before a
+pause, and objections under a notice with opt-out. It is written by one thread, as changes are applied, and read by others without a
+lock: what is held of a subject is replaced whole.
 """
 
 from __future__ import annotations
@@ -9,32 +10,36 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from heapq import heappop, heappush
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
-from sqlalchemy import Row, Select, Text, cast, select
 from sqlalchemy.orm import Session
 
-from consent.models import ConsentRecord
-from consent.records import ANY_RECIPIENT
-from consent.subjects import as_bytes, as_text
+from consent.erasure import erased_by
+from consent.index_rows import FOREVER, IndexRow, Interval, earlier_intervals, floor_ms, rows, subjects_of
+from consent.records import ANY_RECIPIENT, AT_ONCE
+from consent.states import OBJECTIONS
+from consent.subjects import as_text
 
-IN_FORCE = "given"
-KINDS = frozenset({"consent_given", "consent_withdrawn"})
-FOREVER = 1 << 62
-"""Milliseconds since 1970 that do not come."""
-AT_ONCE = 500
-"""Rows of one statement; SQLite's limit is on parameters."""
+__all__ = ["FOREVER", "ConsentIndex", "View"]
+
+BY_RECORD = frozenset(
+    {"consent_given", "consent_refused", "consent_paused", "consent_resumed", "consent_withdrawn", "consent_revoked", "consent_invalidated"}
+)
+"""The kinds of change whose object names a record."""
+BY_NUMBER = frozenset({"consents_imported", "refusals_imported", "consents_expired"})
+"""The kinds that are about all records that bear the change's number."""
 
 View = Callable[[str, int, int], bool]
 """(sref, appended_ms, now_ms) -> may this event pass."""
 
 
 class Named(Protocol):
-    """A change, as far as the index reads it. `object` is what `consent.records.name_of` wrote."""
+    """A change, as far as the index reads it. `object` is what `consent.records.name_of` wrote, or nothing that matters here."""
 
+    @property
+    def n(self) -> int: ...
     @property
     def kind(self) -> str: ...
     @property
@@ -57,52 +62,69 @@ class Scope:
 # The records of a subject: (since, until, scope, the next record or None), in force from `since` until before `until`, in
 # milliseconds since 1970. Nested tuples, because nearly everybody has one, and each object less is a cache miss less.
 Held = tuple[int, int, Scope, Any]
+# (the first and the one after the last instant at which an event may have been appended, the same for now, scope)
+Window = tuple[int, int, int, int, Scope]
+# A word of a person under whose scope somebody has said no: (scope, since, until; None where the word is no), the last word first.
+Word = tuple[Scope, tuple[int, int] | None]
+
+
+class Rare:
+    """What a dataset holds of few people, by subject."""
+
+    __slots__ = ("windows", "words")
+
+    def __init__(self) -> None:
+        self.windows: dict[str, tuple[Window, ...]] = {}
+        self.words: dict[str, tuple[Word, ...]] = {}
 
 
 class ConsentIndex:
     """All consent that is in force or will be. `load` once, then `on_changes`."""
 
     def __init__(self) -> None:
-        self._datasets: dict[str, dict[str, Held]] = {}
+        self._datasets: dict[str, tuple[dict[str, Held], Rare]] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
-        self._views: dict[tuple[str, frozenset[str], str], View] = {}
+        self._views: dict[tuple[str, frozenset[str], str, bool], View] = {}
         self._instants: list[int] = []
         self._awaited: set[int] = set()
         self._lock = threading.Lock()
 
     def load(self, session: Session) -> None:
-        """Read every record in force."""
-        for row in session.execute(_in_force().execution_options(yield_per=10_000)):
-            subjects, sref = self._subjects(row.dataset), as_text(row.sref)
-            subjects[sref] = self._held(row, subjects.get(sref))
+        """Read every record that matters now."""
+        for row in rows(session, states=("given",)):
+            if row.plain:
+                subjects, sref = self._of(row.dataset)[0], as_text(row.sref)
+                subjects[sref] = self._held(row, subjects.get(sref))
+        # Whoever has paused or said no is read again, with all of their records.
+        self._refresh(session, subjects_of(session, states=OBJECTIONS, or_not_plain=True))
 
     def on_changes(self, session: Session, changes: Sequence[Named]) -> None:
         """Apply what concerns consent."""
-        self.apply(session, [change.object for change in changes if change.kind in KINDS])
+        self.apply(session, [change.object for change in changes if change.kind in BY_RECORD])
+        numbers = [change.n for change in changes if change.kind in BY_NUMBER]
+        if numbers:
+            self._refresh(session, subjects_of(session, changes=numbers))
+        self._refresh(session, {(dataset, sref) for sref in erased_by(changes) for dataset in self._datasets})
 
     def apply(self, session: Session, names: Iterable[str]) -> None:
         """Bring the subjects of these records, as `consent.records.name_of` names them, to what the database says now.
 
         The records are read, not the change: so one that arrives late finds what came after it, and undoes nothing.
         """
-        remaining = iter({(dataset, sref) for dataset, sref, _ in (name.split(" ") for name in names)})
-        while group := list(islice(remaining, AT_ONCE)):
-            fresh: dict[tuple[str, str], Held] = {}
-            for row in session.execute(_in_force().where(ConsentRecord.sref.in_({as_bytes(sref) for _, sref in group}))):
-                key = (row.dataset, as_text(row.sref))
-                fresh[key] = self._held(row, fresh.get(key))
-            for key in group:
-                self._put(*key, fresh.get(key))
+        self._refresh(session, {(dataset, sref) for dataset, sref, _ in (name.split(" ") for name in names)})
 
-    def view(self, dataset: str, purposes: frozenset[str], recipient: str) -> View:
+    def view(self, dataset: str, purposes: frozenset[str], recipient: str, *, unless_opted_out: bool = False) -> View:
         """The question of one contract, for a hot loop: `view(sref, appended_ms, now_ms)`.
 
-        `purposes` are the contract's purpose and all its broader ones. An event passes if a record of its subject covers
-        one of them and the recipient, is valid now, and was in force when the event was appended.
+        `purposes` are the contract's purpose and all its broader ones. An event passes if a record of its subject covers one of them
+        and the recipient, is valid now, and, unless its notice covers earlier events, was in force when the event was appended.
+        `unless_opted_out`: it passes without consent too, if its subject has not objected to any of that.
         """
-        key = (dataset, purposes, recipient)
+        key = (dataset, purposes, recipient, unless_opted_out)
         if key not in self._views:
-            self._views[key] = _view(self._subjects(dataset), purposes, recipient)
+            subjects, rare = self._of(dataset)
+            made = _opt_out_view(rare.words, purposes, recipient) if unless_opted_out else _view(subjects, rare, purposes, recipient)
+            self._views[key] = made
         return self._views[key]
 
     def covers(self, dataset: str, purposes: frozenset[str], recipient: str, sref: str, appended_ms: int, now_ms: int) -> bool:
@@ -116,26 +138,66 @@ class ConsentIndex:
                 self._awaited.discard(heappop(self._instants))
             return self._instants[0] if self._instants else FOREVER
 
-    def _subjects(self, dataset: str) -> dict[str, Held]:
-        # One dict for each dataset, for good: views hold on to it.
-        return self._datasets.setdefault(dataset, {})
+    def _of(self, dataset: str) -> tuple[dict[str, Held], Rare]:
+        # The same objects for each dataset, for good: views hold on to them.
+        found = self._datasets.get(dataset)
+        return found if found is not None else self._datasets.setdefault(dataset, ({}, Rare()))
 
-    def _put(self, dataset: str, sref: str, held: Held | None) -> None:
-        if held is None:
-            self._subjects(dataset).pop(sref, None)
-        else:
-            self._subjects(dataset)[sref] = held
+    def _refresh(self, session: Session, subjects: Iterable[tuple[str, str]]) -> None:
+        """Read all records of these people, and replace what is held of each."""
+        remaining = iter(subjects)
+        while group := list(islice(remaining, AT_ONCE)):
+            fresh: dict[tuple[str, str], list[IndexRow]] = {key: [] for key in group}
+            for row in rows(session, states=("given", *OBJECTIONS), srefs={sref for _, sref in group}):
+                if (row.dataset, as_text(row.sref)) in fresh:
+                    fresh[row.dataset, as_text(row.sref)].append(row)
+            gone_by = earlier_intervals(session, [row for row in chain(*fresh.values()) if row.state == "given" and row.resumed_at])
+            for (dataset, sref), found in fresh.items():
+                self._replace(dataset, sref, found, gone_by)
 
-    def _held(self, row: Row[str, bytes, str, str, datetime, datetime, datetime | None], others: Held | None) -> Held:
-        _, _, purposes, recipients, given_at, valid_from, valid_until = row
-        scope = self._scopes.get((purposes, recipients))
-        if scope is None:
-            scope = self._scopes[purposes, recipients] = Scope(json.loads(purposes), json.loads(recipients))
-        since, until = _floor_ms(max(given_at, valid_from)), FOREVER if valid_until is None else _floor_ms(valid_until)
+    def _replace(self, dataset: str, sref: str, found: Sequence[IndexRow], gone_by: dict[str, list[Interval]]) -> None:
+        subjects, rare = self._of(dataset)
+        held: Held | None = None
+        windows: list[Window] = []
+        for row in found:
+            if row.state == "given" and row.plain:
+                held = self._held(row, held)
+            elif row.state == "given":
+                windows += self._windows(row, gone_by.get(row.id, []))
+        _put(rare.windows, sref, tuple(windows))
+        _put(rare.words, sref, self._words(found))
+        _put(subjects, sref, held)
+
+    def _held(self, row: IndexRow, others: Held | None) -> Held:
+        since, until = self._validity(row)
+        return (0 if row.covers_earlier else since, until, self._scope(row), others)
+
+    def _windows(self, row: IndexRow, gone_by: Iterable[Interval]) -> list[Window]:
+        since, until = self._validity(row)
+        scope, from_ms = self._scope(row), floor_ms(row.valid_from)
+        if row.covers_earlier:
+            return [(0, FOREVER, since, until, scope)]
+        intervals = [*((max(began, from_ms), ended) for began, ended in gone_by), (since, FOREVER)]
+        return [(began, ended, since, until, scope) for began, ended in intervals if began < ended]
+
+    def _words(self, found: Sequence[IndexRow]) -> tuple[Word, ...]:
+        if not any(row.state in OBJECTIONS for row in found):
+            return ()
+        words = sorted(found, key=lambda row: row.change, reverse=True)
+        return tuple((self._scope(row), self._validity(row) if row.state == "given" else None) for row in words)
+
+    def _validity(self, row: IndexRow) -> tuple[int, int]:
+        since, until = row.validity
         self._await(until)
-        if valid_from > given_at:
+        if row.begins_later:
             self._await(since)
-        return (since, until, scope, others)
+        return since, until
+
+    def _scope(self, row: IndexRow) -> Scope:
+        scope = self._scopes.get((row.purposes, row.recipients))
+        if scope is None:
+            scope = self._scopes[row.purposes, row.recipients] = Scope(json.loads(row.purposes), json.loads(row.recipients))
+        return scope
 
     def _await(self, instant: int) -> None:
         with self._lock:
@@ -144,8 +206,15 @@ class ConsentIndex:
                 heappush(self._instants, instant)
 
 
-def _view(subjects: dict[str, Held], purposes: frozenset[str], recipient: str) -> View:
-    held_of = subjects.get
+def _put(of: dict[str, Any], sref: str, value: object) -> None:
+    if value:
+        of[sref] = value
+    else:
+        of.pop(sref, None)
+
+
+def _view(subjects: dict[str, Held], rare: Rare, purposes: frozenset[str], recipient: str) -> View:
+    held_of, windows = subjects.get, rare.windows
     decided: dict[Scope, bool] = {}
 
     def passes(sref: str, appended_ms: int, now_ms: int) -> bool:
@@ -158,18 +227,24 @@ def _view(subjects: dict[str, Held], purposes: frozenset[str], recipient: str) -
                     covered = decided[scope] = scope.covers(purposes, recipient)
                 if covered:
                     return True
-        return False
+        return bool(windows) and any(
+            began <= appended_ms < ended and since <= now_ms < until and scope.covers(purposes, recipient)
+            for began, ended, since, until, scope in windows.get(sref, ())
+        )
 
     return passes
 
 
-def _in_force() -> Select[str, bytes, str, str, datetime, datetime, datetime | None]:
-    row = ConsentRecord
-    # As text: equal purposes and recipients are parsed once.
-    return select(
-        row.dataset, row.sref, cast(row.purposes, Text), cast(row.recipients, Text), row.given_at, row.valid_from, row.valid_until
-    ).where(row.state == IN_FORCE)
+def _opt_out_view(words: dict[str, tuple[Word, ...]], purposes: frozenset[str], recipient: str) -> View:
+    def passes(sref: str, appended_ms: int, now_ms: int) -> bool:
+        for scope, validity in words.get(sref, ()):
+            if not scope.covers(purposes, recipient):
+                continue
+            if validity is None:
+                return False
+            since, until = validity
+            if since <= appended_ms and since <= now_ms < until:
+                return True
+        return True
 
-
-def _floor_ms(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1000 + moment.microsecond // 1000
+    return passes

@@ -1,84 +1,99 @@
-"""Consent records: what was given, by whom, for what, and how it ends. A record that ended stays; a new consent is a new record."""
+"""Consent records: what was asked, given or refused, by whom, for what, and how it goes on. What has happened to one stays written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from consent.models import ConsentRecord
+from consent.models import ConsentRecord, StateChange
+from consent.states import FIRST, By, State, require_move
 from consent.subjects import as_bytes, as_text
 
 ANY_RECIPIENT = "any_recipient"
-MOVES: dict[str, frozenset[str]] = {"given": frozenset({"withdrawn"}), "withdrawn": frozenset()}
-"""From each state, the states that may follow. A state without any is final."""
-GIVERS = frozenset({"subject", "guardian", "provider"})
-
-
-class IllegalMove(Exception):
-    """A state that does not follow from the record's. `legal` are those that do."""
-
-    def __init__(self, state: str, wanted: str) -> None:
-        super().__init__(f"{state} -> {wanted}")
-        self.state = state
-        self.legal = sorted(MOVES[state])
+ENDS: frozenset[State] = frozenset({"refused", "withdrawn", "revoked", "expired", "invalidated"})
+AT_ONCE = 500
+"""Rows of one statement; SQLite's limit is on parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a person consents to. `purposes` are codes; `recipients` organizations or `any_recipient`; times in UTC.
+    """What a person is asked. `purposes` are codes; `recipients` organizations or `any_recipient`; times in UTC.
 
-    `notice` is {id, version, language}, `evidence` {kind, digest}; `given_by`: subject, guardian, provider.
+    `notice` is {id, version, language}; `legal_ground` and `covers_earlier` are that version's.
     """
 
     dataset: str
     purposes: Sequence[str]
     recipients: Sequence[str]
-    given_by: str
+    notice: Mapping[str, str] | None
     valid_from: datetime
     valid_until: datetime | None = None
-    notice: dict[str, str] | None = None
+    legal_ground: str = "consent"
+    covers_earlier: bool = False
+
+    def valid(self, valid_from: datetime, valid_until: datetime | None) -> Terms:
+        """The same terms for another time."""
+        return replace(self, valid_from=valid_from, valid_until=valid_until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Somebody's act: whose, when, by which client, under which change (the number of the one that the caller has noted for it)."""
+
+    by: By
+    at: datetime
+    change: int
+    client: str | None = None
+    reason: str | None = None
     evidence: dict[str, str] | None = None
 
 
-def give(session: Session, terms: Terms, *, consent_id: str, sref: str, at: datetime, change: int) -> ConsentRecord:
-    """A new record in state `given`. `change` is the number of the change that the caller has noted for it."""
-    given = ConsentRecord(
-        id=consent_id,
-        sref=as_bytes(sref),
-        dataset=terms.dataset,
-        purposes=sorted(terms.purposes),
-        recipients=sorted(terms.recipients),
-        notice=terms.notice,
-        given_by=terms.given_by,
-        evidence=terms.evidence,
-        state="given",
-        valid_from=terms.valid_from,
-        valid_until=terms.valid_until,
-        given_at=at,
-        ended_at=None,
-        change=change,
-    )
-    session.add(given)
-    session.flush()
-    return given
+@dataclass(frozen=True, slots=True, kw_only=True)
+class New:
+    """A record to be made: whose, under which identifier, and the keyed hash of its withdrawal code with the key's id."""
+
+    id: str
+    sref: str
+    terms: Terms
+    evidence: dict[str, str] | None = None
+    code: tuple[str, bytes] | None = None
 
 
-def require_move(found: ConsentRecord, wanted: str) -> None:
-    """Raises `IllegalMove` where `wanted` does not follow from the record's state."""
-    if wanted not in MOVES[found.state]:
-        raise IllegalMove(found.state, wanted)
+def begin(session: Session, new: New, state: State, act: Act) -> ConsentRecord:
+    """A new record in state `requested`, `given` or `refused`. Raises `ValueError` for an act by which none begins so."""
+    begin_all(session, [new], state, act)
+    return session.get_one(ConsentRecord, new.id)
 
 
-def withdraw(session: Session, found: ConsentRecord, *, at: datetime, change: int) -> None:
-    """End the record. Withdrawing asks for no evidence. Raises `IllegalMove`."""
-    require_move(found, "withdrawn")
-    found.state = "withdrawn"
-    found.ended_at = at
-    found.change = change
+def begin_all(session: Session, records: Sequence[New], state: State, act: Act) -> None:
+    """The same for many at once, all by one act."""
+    if act.by not in FIRST.get(state, ()):
+        raise ValueError(f"No record begins as {state} by {act.by}.")
+    session.execute(insert(ConsentRecord), [_row(new, state, act) for new in records])
+    session.execute(insert(StateChange), [_step(new.id, 1, state, act, new.evidence or act.evidence) for new in records])
+
+
+def move(session: Session, found: ConsentRecord, state: State, act: Act) -> None:
+    """Bring a record, which the caller holds (`locked`), to another state. Raises `IllegalMove`.
+
+    What a record was given by, and under which evidence, is that of the act that gave it first; a pause does not change it.
+    """
+    require_move(found.state, state, act.by)
+    if state == "given" and found.given_at is not None:
+        found.resumed_at = act.at
+    elif state in {"given", "refused"}:
+        found.given_by, found.evidence = act.by, act.evidence
+        found.given_at = act.at if state == "given" else None
+    found.ended_at = act.at if state in ENDS else None
+    found.state, found.change = state, act.change
+    taken = session.scalar(select(func.max(StateChange.number)).where(StateChange.consent_id == found.id)) or 0
+    session.execute(insert(StateChange), [_step(found.id, taken + 1, state, act, act.evidence)])
     session.flush()
 
 
@@ -93,6 +108,61 @@ def of_subject(session: Session, dataset: str, sref: str) -> Sequence[ConsentRec
     return session.execute(statement.order_by(ConsentRecord.id)).scalars().all()
 
 
+def histories(session: Session, consent_ids: Iterable[str]) -> dict[str, list[StateChange]]:
+    """What has happened to each of these records, oldest first."""
+    remaining = iter(consent_ids)
+    found: dict[str, list[StateChange]] = {}
+    while group := list(islice(remaining, AT_ONCE)):
+        steps = select(StateChange).where(StateChange.consent_id.in_(group)).order_by(StateChange.consent_id, StateChange.number)
+        for step in session.scalars(steps):
+            found.setdefault(step.consent_id, []).append(step)
+    return found
+
+
 def name_of(found: ConsentRecord) -> str:
-    """How a change names the record: `<dataset> <sref> <id>`. It is enough to take the record out of an index when its row is gone."""
-    return f"{found.dataset} {as_text(found.sref)} {found.id}"
+    """How a change names the record."""
+    return name(found.dataset, as_text(found.sref), found.id)
+
+
+def name(dataset: str, sref: str, consent_id: str) -> str:
+    """`<dataset> <sref> <id>`: enough to take the record out of an index when its row is gone."""
+    return f"{dataset} {sref} {consent_id}"
+
+
+def _row(new: New, state: State, act: Act) -> dict[str, Any]:
+    terms = new.terms
+    return {
+        "id": new.id,
+        "sref": as_bytes(new.sref),
+        "dataset": terms.dataset,
+        "purposes": sorted(terms.purposes),
+        "recipients": sorted(terms.recipients),
+        "notice": dict(terms.notice) if terms.notice else None,
+        "legal_ground": terms.legal_ground,
+        "covers_earlier": terms.covers_earlier,
+        "given_by": None if state == "requested" else act.by,
+        "evidence": new.evidence or act.evidence,
+        "state": state,
+        "valid_from": terms.valid_from,
+        "valid_until": terms.valid_until,
+        "given_at": act.at if state == "given" else None,
+        "resumed_at": None,
+        "ended_at": act.at if state in ENDS else None,
+        "change": act.change,
+        "code_key_id": new.code[0] if new.code else None,
+        "code_hash": new.code[1] if new.code else None,
+    }
+
+
+def _step(consent_id: str, number: int, state: State, act: Act, evidence: dict[str, str] | None) -> dict[str, Any]:
+    return {
+        "consent_id": consent_id,
+        "number": number,
+        "state": state,
+        "at": act.at,
+        "by": act.by,
+        "client": act.client,
+        "reason": act.reason,
+        "evidence": evidence,
+        "change": act.change,
+    }

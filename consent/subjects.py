@@ -69,19 +69,22 @@ def srefs_of(
     provider: str,
     scheme: str,
     identifiers: Iterable[str],
+    *,
+    hold: bool = False,
 ) -> dict[str, str]:
     """The `sref` (16 bytes, base64url, 22 characters) of each identifier; who is new gets one. Raises `ValueError`.
 
-    Safe beside others who mint the same: the unique index decides, and all read what it kept.
+    Safe beside others who mint the same: the unique index decides, and all read what it kept. With `hold`, nobody is erased until
+    the transaction ends, so that what it says of them is said of somebody.
     """
     lookups = {identifier: lookup_of(index_key, provider, scheme, identifier) for identifier in identifiers}
-    known = _known(session, index_key_id, lookups.values())
+    known = _known(session, index_key_id, lookups.values(), hold=hold)
     # Sorted, so that two transactions wait for each other in one order only.
     missing = sorted(set(lookups.values()) - known.keys())
     if missing:
         for group in _groups(missing):
             _mint(session, index_key_id, provider, group)
-        known |= _known(session, index_key_id, missing)
+        known |= _known(session, index_key_id, missing, hold=hold)
     return {identifier: known[lookup] for identifier, lookup in lookups.items()}
 
 
@@ -93,8 +96,8 @@ def sref_of(
     scheme: str,
     identifier: str,
 ) -> str:
-    """The `sref` of one identifier, minted if it is new. Raises `ValueError`."""
-    return srefs_of(session, index_key_id, index_key, provider, scheme, [identifier])[identifier]
+    """The `sref` of one identifier, minted if it is new; they are not erased until the transaction ends. Raises `ValueError`."""
+    return srefs_of(session, index_key_id, index_key, provider, scheme, [identifier], hold=True)[identifier]
 
 
 def find(
@@ -129,10 +132,11 @@ def as_bytes(sref: str) -> bytes:
     return urlsafe_b64decode(sref + "=" * (-len(sref) % 4))
 
 
-def _known(session: Session, index_key_id: str, lookups: Iterable[bytes]) -> dict[bytes, str]:
+def _known(session: Session, index_key_id: str, lookups: Iterable[bytes], *, hold: bool = False) -> dict[bytes, str]:
     found: dict[bytes, str] = {}
     for group in _groups(lookups):
-        rows = session.execute(select(Subject.lookup, Subject.sref).where(Subject.lookup_key_id == index_key_id, Subject.lookup.in_(group)))
+        named = select(Subject.lookup, Subject.sref).where(Subject.lookup_key_id == index_key_id, Subject.lookup.in_(group))
+        rows = session.execute(named.with_for_update(read=True) if hold else named)
         found |= {lookup: as_text(sref) for lookup, sref in rows}
     return found
 

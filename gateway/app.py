@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -31,9 +32,12 @@ from gateway.catalog import api as catalog_api
 from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
+from gateway.consents import erase
+from gateway.consents import expiry as consents_expiry
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
 from gateway.contracts.expiry import expire_due
+from gateway.contracts.unacknowledged import any_overdue, suspend_overdue
 from gateway.database import Database, now
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
@@ -41,8 +45,12 @@ from gateway.identity import api as identity_api
 from gateway.identity import oauth
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory as People
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import read_keys
+from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
+from gateway.notices import api as notices_api
+from gateway.notices.feed import Feed, forget_old
 from gateway.settings import Settings
 from gateway.streams import api as streams_api
 from gateway.streams.kafka_log import KafkaLog
@@ -50,10 +58,14 @@ from gateway.streams.live import Streams
 from gateway.streams.log import EventLog, LogUnavailable
 from gateway.streams.recover import recover_forever
 from gateway.streams.sqlite_log import SQLiteLog
+from gateway.subjects import api as subjects_api
+from gateway.subjects import codes, digest
+from gateway.subjects.digest import Disclosures
 
 log = structlog.get_logger(__name__)
 
 EXPIRY_S = 2.0
+TIDY_S = 30.0
 TOPIC_S = 15.0
 
 
@@ -73,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     state = app.state
     state.settings = settings
     state.keys = read_keys(settings.resolved_key_file)
+    state.keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
     state.database = Database(settings.resolved_database_url)
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database)
@@ -81,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.catalog = Catalog()
     state.contracts = Contracts()
     state.consents = ConsentIndex()
+    state.notices = Feed()
     state.engine = _engine(settings)
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
@@ -88,9 +102,23 @@ def create_app(settings: Settings) -> FastAPI:
         settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id)
     )
     state.log = _log(settings)
-    state.streams = Streams(
-        settings=settings,
+    state.disclosures = Disclosures(state.database)
+    state.withdrawals = Limits(settings.withdrawals_per_minute, "withdrawals")
+    state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
+    state.streams = _streams(state)
+    # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
+    known = (state.identity, state.catalog, state.contracts, state.consents)
+    for room in (*known, state.activation, state.access, state.streams, state.notices):
+        state.changes.listen(room.on_changes)
+    _routes(app)
+    return app
+
+
+def _streams(state: Any) -> Streams:
+    return Streams(
+        settings=state.settings,
         keys=state.keys,
+        keks=state.keks,
         database=state.database,
         changes=state.changes,
         event_log=state.log,
@@ -99,12 +127,8 @@ def create_app(settings: Settings) -> FastAPI:
         contracts=state.contracts,
         access=state.access,
         consents=state.consents,
+        disclosures=state.disclosures,
     )
-    # The order matters: what is known first, then what was decided from it, then what was judged by that.
-    for room in (state.identity, state.catalog, state.contracts, state.consents, state.activation, state.access, state.streams):
-        state.changes.listen(room.on_changes)
-    _routes(app)
-    return app
 
 
 def _parties(contracts: Contracts, contract_id: str) -> tuple[str, str] | None:
@@ -125,6 +149,7 @@ def let_go(app: FastAPI) -> None:
     """Answer all who wait, because the process is about to end: streams, long polls, and OPA, which waits for a bundle."""
     app.state.streams.stop_streams()
     app.state.contracts.stop()
+    app.state.notices.stop()
     if isinstance(app.state.engine, OpaEngine):
         app.state.engine.bundles.close()
 
@@ -147,7 +172,8 @@ def _routes(app: FastAPI) -> None:
     # Routes are tried in order: those of the stream plane, which are asked for most, stand first.
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
-    for room in (identity_api, catalog_api, access_api, contracts_api, consents_api, audit_api, operations):
+    people = (consents_api, erase, subjects_api)
+    for room in (identity_api, catalog_api, access_api, contracts_api, *people, notices_api, audit_api, operations):
         app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)
@@ -162,11 +188,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database, _end_at_once)
     state.audit.start()
     state.denials.start()
+    state.disclosures.start()
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
     await state.streams.start()
     state.make_topic = _topic_maker(state.log, asyncio.get_running_loop())
     state.activation.start()
-    tasks = [asyncio.create_task(recover_forever(state.streams)), asyncio.create_task(_expire_contracts(app))]
+    tasks = [
+        asyncio.create_task(recover_forever(state.streams)),
+        asyncio.create_task(_expire_contracts(app)),
+        asyncio.create_task(_tidy(app)),
+    ]
     log.info("started", environment=state.settings.environment, change=state.changes.applied)
     try:
         yield
@@ -189,7 +220,8 @@ def _end_at_once() -> None:
 
 
 def _load(app: FastAPI, session: Session) -> None:
-    for room in (app.state.identity, app.state.catalog, app.state.contracts, app.state.consents, app.state.access):
+    state = app.state
+    for room in (state.identity, state.catalog, state.contracts, state.consents, state.access, state.streams):
         room.load(session)
 
 
@@ -197,6 +229,7 @@ def _stop(state: Any, leave: Any) -> None:
     state.activation.stop()
     state.changes.stop()
     state.denials.stop()
+    state.disclosures.stop()
     state.audit.stop()
     state.engine.close()
     leave()
@@ -218,7 +251,7 @@ def _topic_maker(event_log: EventLog, loop: asyncio.AbstractEventLoop) -> Any:
 
 
 async def _expire_contracts(app: FastAPI) -> None:
-    """End contracts whose time is over. A decision's `until` stops their events to the second; this writes it down."""
+    """End contracts and consents whose time is over. Their events have stopped to the second; this writes it down."""
     while True:
         await asyncio.sleep(EXPIRY_S)
         try:
@@ -228,6 +261,35 @@ async def _expire_contracts(app: FastAPI) -> None:
 
 
 def _expire(app: FastAPI) -> None:
+    database: Database = app.state.database
     if app.state.contracts.any_due(now()):
-        with app.state.database.transaction() as session:
+        with database.transaction() as session:
             expire_due(session, now())
+    with database.reading() as session:
+        consents_due = consents_expiry.any_due(session, now())
+    if consents_due:
+        with database.transaction() as session:
+            consents_expiry.expire_due(session, now())
+
+
+async def _tidy(app: FastAPI) -> None:
+    """Now and then: suspend those who leave an erasure unacknowledged, and delete what has been kept long enough."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        try:
+            await anyio.to_thread.run_sync(_tidy_up, app.state.database, app.state.settings)
+        except Exception as error:  # noqa: BLE001 - the next round tries again
+            log.warning("tidying_waits", reason=type(error).__name__)
+
+
+def _tidy_up(database: Database, settings: Settings) -> None:
+    at = now()
+    with database.reading() as session:
+        overdue = any_overdue(session, at)
+    if overdue:
+        with database.transaction() as session:
+            suspend_overdue(session, at)
+    with database.transaction() as session:
+        forget_old(session, at - timedelta(days=settings.notices_days))
+        codes.forget_expired(session, at)
+        digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())

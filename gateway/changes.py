@@ -26,11 +26,16 @@ ONLY_ALLOWS = frozenset(
     {
         "client_created",
         "consent_given",
+        "consent_requested",
+        "consent_resumed",
+        "consents_expired",  # writes down what time has forbidden already
+        "consents_imported",
         "contract_activated",
         "contract_proposed",
         "contract_resumed",
         "contract_signed",
         "dataset_created",
+        "notice_written",
         "offer_created",
         "organization_created",
     },
@@ -74,6 +79,11 @@ def note(session: Session, kind: str, about: str) -> int:
     return int(n)
 
 
+def last(session: Session) -> int:
+    """The number of the last change."""
+    return int(session.execute(select(Counter.n).where(Counter.id == 1)).scalar_one())
+
+
 class Changes:
     """What this process has applied. `listen` before `start`; listeners run in the order of the changes, one at a time."""
 
@@ -92,7 +102,7 @@ class Changes:
     def start(self, load: Callable[[Session], None]) -> None:
         """Load all state at one change number, then follow. `load` fills the caches from the session it is given."""
         with self._lock, self._database.reading() as session:
-            self.applied = int(session.execute(select(Counter.n).where(Counter.id == 1)).scalar_one())
+            self.applied = last(session)
             load(session)
         self._database.after_commit.append(self.apply)
         self._poller.start()

@@ -20,10 +20,12 @@ from joserfc.jwk import ECKey
 
 from gateway.errors import SettingsRefused
 
-SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer"]
-SECRET_USES: tuple[SecretUse, ...] = ("subject_index", "pseudonym", "cursor", "client_secret", "stored_answer")
-SigningUse = Literal["token", "policy_bundle"]
-SIGNING_USES: tuple[SigningUse, ...] = ("token", "policy_bundle")
+SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code"]
+SECRET_USES: tuple[SecretUse, ...] = ("subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code")
+SigningUse = Literal["token", "policy_bundle", "receipt"]
+SIGNING_USES: tuple[SigningUse, ...] = ("token", "policy_bundle", "receipt")
+KEY_ENCRYPTION = "key_encryption"
+"""The use of the keys that wrap subjects' keys: see `gateway/key_encryption.py`."""
 
 
 def b64(data: bytes) -> str:
@@ -69,7 +71,7 @@ class Keys:
 
 def write_keys(path: Path) -> Keys:
     """Make a new key file (mode 0600). Raises `SettingsRefused` if one is there: keys are never overwritten."""
-    document = {"v": 1, "keys": [*_new_secrets(), *_new_signing_keys()]}
+    document = {"v": 1, "keys": [*_new_secrets(), *_new_signing_keys(), _new_key_encryption_key()]}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -77,20 +79,13 @@ def write_keys(path: Path) -> Keys:
         raise SettingsRefused(
             f"There is a key file at {path} already; keys are never overwritten. Move it away if this is a new exchange."
         ) from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
+    _write(descriptor, document)
     return read_keys(path)
 
 
 def read_keys(path: Path) -> Keys:
     """Read the key file. Raises `SettingsRefused` if it is missing, readable by others, or incomplete."""
-    if not path.exists():
-        raise SettingsRefused(f"No key file at {path}: run `exchange setup`, or set EXCHANGE_KEY_FILE.")
-    if path.stat().st_mode & 0o077:
-        raise SettingsRefused(f"The key file {path} is readable by others: chmod 600 it.")
-    entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["keys"]
+    entries = _entries(path)
     held: dict[SecretUse, SecretKey] = {}
     signing: dict[SigningUse, ECKey] = {}
     for entry in entries:
@@ -102,6 +97,40 @@ def read_keys(path: Path) -> Keys:
     if missing:
         raise SettingsRefused(f"The key file {path} has no key for {', '.join(sorted(missing))}.")
     return Keys(held, signing)
+
+
+def key_encryption_keys(path: Path) -> list[bytes]:
+    """Those of the key file, the current one first; none in a file of before there were any. Raises what `read_keys` raises."""
+    return [unb64(entry["value"]) for entry in _entries(path) if entry["use"] == KEY_ENCRYPTION]
+
+
+def add_key_encryption_key(path: Path) -> None:
+    """Put a new one before the others in the key file, which is replaced whole. Raises what `read_keys` raises."""
+    entries = [_new_key_encryption_key(), *_entries(path)]
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), {"v": 1, "keys": entries})
+    new.replace(path)
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        raise SettingsRefused(f"No key file at {path}: run `exchange setup`, or set EXCHANGE_KEY_FILE.")
+    if path.stat().st_mode & 0o077:
+        raise SettingsRefused(f"The key file {path} is readable by others: chmod 600 it.")
+    entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["keys"]
+    return entries
+
+
+def _write(descriptor: int, document: dict[str, Any]) -> None:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _new_key_encryption_key() -> dict[str, Any]:
+    return {"use": KEY_ENCRYPTION, "value": b64(secrets.token_bytes(32))}
 
 
 def _new_secrets() -> Iterator[dict[str, Any]]:

@@ -28,12 +28,18 @@ class Settings(BaseSettings):
     log_url: str = Field("", description="`kafka://host:port,host:port`; empty: a SQLite log in the data directory.")
     policy_url: str = Field("", description="`http://host:port` of an OPA server; empty: the embedded engine.")
     policy_token: SecretStr = Field(SecretStr(""), description="The bearer token between the gateway and its OPA, both ways.")
+    kek: SecretStr = Field(SecretStr(""), description="Key-encryption keys, base64, the current one first; empty: those of the key file.")
+    kek_command: str = Field("", description="A command that prints them instead, run without a shell.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     token_lifetime_s: int = Field(600, ge=30, le=3600, description="Seconds an access token lives.")
     streams_per_contract: int = Field(4, ge=1, description="Open streams a contract may hold in this process.")
     anonymous_requests_per_minute: int = Field(60, ge=1, description="Reads without a token, per address.")
+    withdrawals_per_minute: int = Field(10, ge=1, description="Withdrawals by code, per address.")
     anonymous_streams: int = Field(2, ge=0, description="Open streams without a token, per address.")
     cache_mb: int = Field(64, ge=1, description="Memory for decoded blocks of the log, and as much for what contracts see of them, in MiB.")
+    notices_days: int = Field(90, ge=8, description="Days that an organization finds a notice in its feed.")
+    disclosures_days: int = Field(730, ge=1, description="Days that a person is told of who received something about them.")
+    sessions_per_minute: int = Field(10, ge=1, description="Codes of persons that are tried, per address.")
     stop_grace_s: float = Field(5.0, ge=0, description="Seconds that a stopping gateway gives its streams to end with a cursor.")
 
     @property

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from consent.sealing import KeyLost, rewrap
 from gateway.access.revisions import active, install, read_files
+from gateway.audit.record import Entry, record
 from gateway.database import Database
 from gateway.errors import SettingsRefused
 from gateway.identity.setup import found
-from gateway.keys import read_keys, write_keys
+from gateway.key_encryption import KeyEncryptionKeys
+from gateway.keys import add_key_encryption_key, read_keys, write_keys
 from gateway.migrations import upgrade
 from gateway.resources import POLICIES
 from gateway.settings import Settings
@@ -61,3 +64,52 @@ def activate_policies(settings: Settings, policies: Path) -> str:
             return install(session, files).id
     finally:
         database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What a rotation did: the key-encryption key that wraps now, subjects' keys wrapped anew, and those that no key opens."""
+
+    key: str
+    rewrapped: int
+    lost: int
+
+
+def rotate_kek(settings: Settings) -> Rotated:
+    """Wrap every subject's key under the current key-encryption key; in a key file a new one is made first. What is sealed stays as it is.
+
+    Raises `SettingsRefused` where no key-encryption key is to be had, `database_unavailable`; what is wrapped anew by then stays so.
+    """
+    read_keys(settings.resolved_key_file)
+    keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    database = Database(settings.resolved_database_url)
+    try:
+        if not settings.kek.get_secret_value() and not settings.kek_command:
+            add_key_encryption_key(settings.resolved_key_file)
+        kek_id, _ = keks.current()
+        rewrapped, lost = _rewrap_all(database, keks)
+        detail = {"key_id": kek_id, "rewrapped": str(rewrapped), "lost": str(lost)}
+        with database.transaction() as session:
+            record(session, Entry(kind="key", action="rotated", detail=detail))
+        return Rotated(kek_id, rewrapped, lost)
+    except KeyLost as error:
+        raise SettingsRefused(f"{error}: bring it back first.") from error
+    finally:
+        database.close()
+
+
+def _rewrap_all(database: Database, keks: KeyEncryptionKeys) -> tuple[int, int]:
+    """How many keys were wrapped anew, and how many no key opens. Until none is left: a gateway may make one under the old key."""
+    rewrapped = 0
+    while True:
+        done = lost = 0
+        after: str | None = None
+        while True:
+            with database.transaction() as session:
+                part = rewrap(session, keks, after)
+            done, lost, after = done + part.done, lost + part.lost, part.last
+            if after is None:
+                break
+        rewrapped += done
+        if not done:
+            return rewrapped, lost

@@ -21,12 +21,15 @@ from gateway.catalog.directory import Directory as Catalog
 from gateway.catalog.models import Dataset, SchemaVersion
 from gateway.changes import Changes
 from gateway.consents import api as consents_api
+from gateway.consents import erase
+from gateway.contracts.directory import Directory as Contracts
 from gateway.database import Database, new_id, now
 from gateway.http import refuse_unknown_query
 from gateway.identity.directory import Directory
 from gateway.identity.models import Client, Organization
 from gateway.identity.scopes import ROLES, SCOPES
 from gateway.keys import write_keys
+from gateway.limits import Requests
 from gateway.settings import Settings
 
 ISSUER = "http://exchange.test"
@@ -80,10 +83,12 @@ class City:
 
     def _app(self) -> FastAPI:
         app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
+        app.state.contracts, app.state.withdrawals = Contracts(), Requests(self.settings.withdrawals_per_minute, "withdrawals")
         for name in ("settings", "keys", "database", "changes", "identity", "catalog", "consents"):
             setattr(app.state, name, getattr(self, name))
         app.include_router(audit_api.router)
         app.include_router(consents_api.router)
+        app.include_router(erase.router)
         answer_errors(app)
         return app
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.access.decision import ENFORCED, PROMISED
 from gateway.errors import catalogue
 from gateway.identity.scopes import ROLES, SCOPES
-from gateway.keys import SECRET_USES, SIGNING_USES
+from gateway.keys import KEY_ENCRYPTION, SECRET_USES, SIGNING_USES
 from gateway.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ def reasons_of_the_code() -> set[str]:
     ("heading", "has"),
     [
         ("Settings", {f"EXCHANGE_{name.upper()}" for name in Settings.model_fields}),
-        ("Keys", {*SECRET_USES, *SIGNING_USES}),
+        ("Keys", {*SECRET_USES, *SIGNING_USES, KEY_ENCRYPTION}),
         ("Metrics", metrics_of_the_code()),
         ("Scopes", set(SCOPES)),
         ("Roles", set(ROLES)),

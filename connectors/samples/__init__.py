@@ -17,6 +17,12 @@ def dataset(slug: str) -> dict[str, Any]:
     return document | {"schema": schema(slug)}
 
 
+def notice(slug: str) -> dict[str, Any]:
+    """The notice that people are shown about this dataset (`POST /v1/notices-of-consent`). Raises `FileNotFoundError`."""
+    content: dict[str, Any] = json.loads((SAMPLES / "notices" / f"{slug}.json").read_text("utf-8"))
+    return {"dataset": slug} | content
+
+
 def schema(slug: str) -> dict[str, Any]:
     """The JSON Schema 2020-12 of the dataset's `data`. Raises `FileNotFoundError`."""
     loaded: dict[str, Any] = json.loads((SCHEMAS / f"{slug}.json").read_text("utf-8"))

@@ -86,8 +86,25 @@ class Access:
     def received_schema(self, contract: ContractView) -> dict[str, Any]:
         """The JSON Schema of what this contract receives, or would if it came into force, under the policy of now.
 
-        The engine is asked as for a proposal by a client that authenticates by key; it is no decision, and nothing is let through by it.
         Raises `not_found`, `policy_denied`, `policy_unavailable`.
+        """
+        document = self.proposed_again(contract)
+        dataset = self._catalog.get(contract.dataset_slug)
+        if dataset is None:
+            raise ExchangeError("not_found")
+        if not document["allow"]:
+            raise ExchangeError(
+                "policy_denied", " ".join(reason["title"]["en"] for reason in document["reasons"]), reasons=document["reasons"]
+            )
+        try:
+            return received(tuple(document["obligations"]), dataset)
+        except Refusal as error:
+            raise ExchangeError("policy_denied", "The policy asks for something that cannot be carried out on this dataset.") from error
+
+    def proposed_again(self, contract: ContractView) -> dict[str, Any]:
+        """What the policy of now says of these terms, as of a proposal by a client that authenticates by key.
+
+        {allow, reasons, obligations, until}. It is no decision, and nothing is let through by it. Raises `not_found`, `policy_unavailable`.
         """
         dataset = self._catalog.get(contract.dataset_slug)
         if dataset is None:
@@ -98,15 +115,7 @@ class Access:
         question = Question("propose", consumer, dataset, contract.purpose, replace(contract, state="proposed"))
         facts = gather(question, self._people, now())
         facts["client"]["standing"] = "active"
-        document = self._ask(facts).document
-        if not document["allow"]:
-            raise ExchangeError(
-                "policy_denied", " ".join(reason["title"]["en"] for reason in document["reasons"]), reasons=document["reasons"]
-            )
-        try:
-            return received(tuple(document["obligations"]), dataset)
-        except Refusal as error:
-            raise ExchangeError("policy_denied", "The policy asks for something that cannot be carried out on this dataset.") from error
+        return self._ask(facts).document
 
     def kept(self, question: Question) -> Decision | None:
         """The decision in memory, if it may still be used. Proposals are never answered from memory: each is a record of its own."""

@@ -16,7 +16,7 @@ Action = Literal["publish", "propose", "receive"]
 """`publish` to a dataset; `propose` a contract; `receive` events, under a contract or, of an open dataset, without one."""
 
 ENFORCED = frozenset(
-    {"keep", "drop", "mask", "pseudonymise", "generalise", "time_bucket", "consent_filter", "row_filter", "rate_limit"},
+    {"keep", "drop", "mask", "pseudonymise", "generalise", "time_bucket", "consent_filter", "opt_out_filter", "row_filter", "rate_limit"},
 )
 """Obligations that the lens and the stream plane carry out. An obligation in neither set means deny."""
 PROMISED = frozenset({"retain", "attribution", "no_onward_transfer"})

@@ -21,7 +21,7 @@ import orjson
 
 from gateway.access.fields import FieldRule, Refusal, Unfit, compile_fields, milliseconds, received_schema, time_buckets
 from gateway.catalog.directory import DatasetView
-from gateway.keys import b64
+from gateway.keys import Keys, b64
 
 # Stands for the pseudonym while an event is rendered; random, so that no provider can put it into an event.
 PLACEHOLDER = secrets.token_urlsafe(24)
@@ -129,9 +129,19 @@ class Lens:
             raise Unfit("its subject is unknown")
         if len(self._pseudonyms) > 200_000:
             self._pseudonyms.clear()
-        made = b64(hmac.digest(self._key, epoch.to_bytes(8, "big", signed=True) + secret, hashlib.sha256)[:16]).encode()
+        made = pseudonym(self._key, epoch, secret).encode()
         self._pseudonyms[(sref, epoch)] = made
         return made
+
+
+def contract_key(keys: Keys, what: str) -> bytes:
+    """The key of the pseudonyms of a contract, or of an open dataset."""
+    return keys.secret("pseudonym").mac(b"contract", what.encode())
+
+
+def pseudonym(key: bytes, epoch: int, secret: bytes) -> str:
+    """What stands for a subject under a contract: 16 bytes of HMAC-SHA-256, base64url. `epoch`: floor(event time / period), or 0."""
+    return b64(hmac.digest(key, epoch.to_bytes(8, "big", signed=True) + secret, hashlib.sha256)[:16])
 
 
 def compile_shape(obligations: tuple[dict[str, Any], ...], dataset: DatasetView) -> Shape:

@@ -32,11 +32,11 @@ def change_dataset(session: Session, row: Dataset, patch: Mapping[str, Any], cal
     becomes = _parsed(_merged(was, patch))
     _check_authority(row, becomes, caller)
     schema = session.get_one(SchemaVersion, (row.slug, row.current)).document
-    check_pointers(schema, key=row.key_pointer, subject=row.subject_pointer, personal=becomes.personal_pointers)
     told = becomes.model_dump()
     changed = sorted(name for name in told if told[name] != was[name])
     for name in changed:
         setattr(row, name, told[name])
+    check_pointers(schema, row)
     for name in changed:
         if name == "licence_revoked":
             note_act(session, row, caller, "licence_revoked", "licence_revoked", {"licence": row.licence["id"]})
@@ -78,6 +78,8 @@ def _parsed(document: dict[str, Any]) -> ChangedDataset:
 def _check_authority(row: Dataset, becomes: ChangedDataset, caller: Principal) -> None:
     if row.licence_revoked and not becomes.licence_revoked:
         raise ExchangeError("illegal_state", "A licence that was revoked stays so; register another dataset that supersedes this one.")
+    if set(row.sealed_pointers) - set(becomes.sealed_pointers):
+        raise ExchangeError("illegal_state", "A field that is sealed stays so; register another dataset that supersedes this one.")
     if "privacy_officer" in caller.roles:
         return
     if RANKS[becomes.classification] < RANKS[row.classification]:

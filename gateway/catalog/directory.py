@@ -64,6 +64,7 @@ class DatasetView:
     current: int
     offers: dict[str, OfferView]
     validator: Draft202012Validator = field(repr=False, compare=False)
+    sealed_pointers: tuple[str, ...] = ()
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -136,6 +137,7 @@ def _view(row: Dataset, schemas: dict[int, dict[str, Any]], offers: dict[str, Of
         current=row.current,
         offers=offers,
         validator=compile_validator(schemas[row.current]),
+        sealed_pointers=tuple(row.sealed_pointers),
     )
 
 

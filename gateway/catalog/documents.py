@@ -80,6 +80,11 @@ class Changeable(Document):
     classification: Classification
     licence: Licence
     personal_pointers: list[Pointer] = Field(default_factory=list, max_length=200, description="The fields that are about a person.")
+    sealed_pointers: list[Pointer] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Those of them that are stored sealed, under a key that dies with the subject.",
+    )
     compatibility: Compatibility = "backward"
     contact: Line | None = Field(None, description="Whom to ask about this dataset.")
     legal_authority: Line | None = Field(None, description="The ground in law for collecting it.")

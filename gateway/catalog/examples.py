@@ -32,6 +32,7 @@ NEW_DATASET: dict[str, Any] = {
     "key_pointer": "/visitor",
     "subject_pointer": "/visitor",
     "personal_pointers": ["/visitor"],
+    "sealed_pointers": [],
     "partitions": 4,
     "retention": "P30D",
     "compatibility": "backward",

@@ -28,6 +28,8 @@ class Dataset(Base):
     subject_scheme: Mapped[str | None]
     """How an identifier at `subject_pointer` is normalised: opaque, email, e164."""
     personal_pointers: Mapped[list[str]] = mapped_column(JSON)
+    sealed_pointers: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """The personal fields that are stored sealed, under a key of the event's subject."""
     partitions: Mapped[int]
     retention: Mapped[str | None]
     """ISO 8601 duration; none: kept for good."""

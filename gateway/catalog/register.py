@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import isodate
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,9 +19,11 @@ from gateway.catalog.models import Dataset, Offer, SchemaVersion
 from gateway.catalog.pointers import check_pointers
 from gateway.catalog.schemas import vet
 from gateway.changes import note
+from gateway.contracts.models import Contract
 from gateway.database import new_id, now
 from gateway.errors import ExchangeError, Invalid
 from gateway.identity.principal import Principal
+from gateway.notices.feed import notify
 
 MakeTopic = Callable[[str, int, int | None], str]
 """Makes the topic (name, partitions, retention in ms or None for good) and returns its id. Blocks. Raises `log_unavailable`."""
@@ -40,7 +43,7 @@ def register_dataset(
     if document.subject_scheme is not None and document.subject_pointer is None:
         raise Invalid([{"pointer": "/subject_scheme", "detail": "says how a subject is named, but there is no subject_pointer"}])
     vet(document.schema_)
-    check_pointers(document.schema_, key=document.key_pointer, subject=document.subject_pointer, personal=document.personal_pointers)
+    check_pointers(document.schema_, document)
     topic = f"exchange.{document.slug}.{secrets.token_hex(4)}"
     topic_id = make_topic(topic, document.partitions, _milliseconds(document.retention))
     row = _row(document, owner_id, topic, topic_id)
@@ -58,7 +61,7 @@ def register_schema(session: Session, dataset: DatasetView, document: NewSchema,
     """The next schema version. Raises `Invalid`, and `incompatible_schema` with what breaks."""
     vet(document.schema_)
     row = locked(session, dataset.slug)
-    check_pointers(document.schema_, key=row.key_pointer, subject=row.subject_pointer, personal=row.personal_pointers, at="/schema")
+    check_pointers(document.schema_, row, at="/schema")
     before = session.get_one(SchemaVersion, (row.slug, row.current))
     broken = breaks(row.compatibility, before.document, document.schema_)
     if broken:
@@ -68,6 +71,7 @@ def register_schema(session: Session, dataset: DatasetView, document: NewSchema,
     version = SchemaVersion(dataset_slug=row.slug, number=row.current, document=document.schema_, created_at=now())
     session.add(version)
     note_act(session, row, caller, "schema_published", "schema_published", {"number": str(version.number)})
+    _tell_recipients(session, version, caller)
     return version
 
 
@@ -121,6 +125,13 @@ def note_act(
     )
 
 
+def _tell_recipients(session: Session, version: SchemaVersion, caller: Principal) -> None:
+    """Tell those who have a contract over the dataset, or have proposed one, which schema its events will have."""
+    theirs = select(Contract.consumer_id).where(Contract.dataset_slug == version.dataset_slug, Contract.state != "ended").distinct()
+    for recipient in sorted(set(session.scalars(theirs)) - {caller.organization_id}):
+        notify(session, recipient, "schema.published", {"dataset": version.dataset_slug, "number": version.number})
+
+
 def _row(document: NewDataset, owner_id: str, topic: str, topic_id: str) -> Dataset:
     return Dataset(
         slug=document.slug,
@@ -134,6 +145,7 @@ def _row(document: NewDataset, owner_id: str, topic: str, topic_id: str) -> Data
         subject_pointer=document.subject_pointer,
         subject_scheme=(document.subject_scheme or "opaque") if document.subject_pointer else None,
         personal_pointers=document.personal_pointers,
+        sealed_pointers=document.sealed_pointers,
         partitions=document.partitions,
         retention=document.retention,
         compatibility=document.compatibility,

@@ -1,6 +1,6 @@
 """The command line, `exchange`: one file a noun.
 
-`setup serve migrate doctor demo bench` work on the server's own settings and need the server's packages; every other command
+`setup serve migrate doctor keys demo bench` work on the server's own settings and need the server's packages; every other command
 is an HTTP client of `EXCHANGE_URL`. Exit codes: 0 done, 1 said no or failed, 2 wrong use.
 """
 
@@ -18,7 +18,7 @@ def main() -> None:
 
 def commands() -> typer.Typer:
     """All commands. `bench` is there where its benchmarks are: in a checkout."""
-    from gateway.cli import audit, call, client, consent, contract, dataset, demo, server
+    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, server
 
     exchange = typer.Typer(
         name="exchange",
@@ -31,6 +31,6 @@ def commands() -> typer.Typer:
         exchange.command()(command)
     if find_spec("tests") and find_spec("tests.benchmarks"):
         exchange.command()(server.bench)
-    for noun in (audit, client, consent, contract, dataset):
+    for noun in (audit, client, consent, contract, dataset, keys, notices):
         exchange.add_typer(noun.noun)
     return exchange

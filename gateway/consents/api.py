@@ -1,4 +1,4 @@
-"""Consent over HTTP: given and withdrawn by the client of the dataset's owner, found again by subject.
+"""Consent over HTTP: what people were shown, what they said to it, and how they take it back.
 
 A person's identifier comes in bodies only, becomes an `sref` at once, and is neither kept, shown nor logged.
 """
@@ -6,307 +6,283 @@ A person's identifier comes in bodies only, becomes an `sref` at once, and is ne
 from __future__ import annotations
 
 import time
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import event
+from fastapi import APIRouter, Path, Query, Request, Response
+from sqlalchemy import select
 
-from consent.models import ConsentRecord
-from consent.records import ANY_RECIPIENT, Terms, give, locked, name_of, of_subject, withdraw
-from consent.subjects import find, normalise, sref_of
-from gateway.audit.record import Entry, record
-from gateway.catalog.directory import Catalog, DatasetView
-from gateway.catalog.documents import PurposeCode, Slug
-from gateway.changes import Changes, note
-from gateway.database import Database, Reading, Transaction, new_id, now, rfc3339
+from consent.models import ConsentRecord, Notice
+from consent.notices import version
+from consent.records import of_subject
+from consent.states import State
+from consent.subjects import find
+from gateway.catalog.directory import Catalog
+from gateway.catalog.documents import Slug
+from gateway.consents import notices
+from gateway.consents.documents import (
+    Asked,
+    Chunk,
+    CodeDocument,
+    ConsentDocument,
+    Evidence,
+    Found,
+    Given,
+    Imported,
+    NewNotice,
+    NoticeContent,
+    NoticeDocument,
+    NoticePage,
+    Progress,
+    Reasoned,
+    Reissued,
+    Reply,
+    SearchDocument,
+    Shown,
+    Stopped,
+)
+from gateway.consents.give import give
+from gateway.consents.importing import import_chunk, progress
+from gateway.consents.move import Told, allow, by_code, by_id, office_of, require_owner, stop, wait_until_passed
+from gateway.consents.receipts import MEDIA_TYPE, Receipts
+from gateway.consents.show import show, show_all
+from gateway.consents.visible import check_subject, scheme_of, searched, visible
+from gateway.contracts.directory import Contracts
+from gateway.contracts.visible import may_see
+from gateway.database import Database, Reading, Transaction
 from gateway.errors import ExchangeError, Invalid
-from gateway.http import Document, Time
+from gateway.http import After, Limit, page
 from gateway.idempotency import IdempotentRoute
-from gateway.identity.directory import Directory
-from gateway.identity.principal import Allow, Principal
-from gateway.keys import Keys
+from gateway.identity.principal import Allow, Anybody, Principal
 
-router = APIRouter(prefix="/v1/consents", tags=["consents"], route_class=IdempotentRoute)
+router = APIRouter(prefix="/v1", tags=["consents"], route_class=IdempotentRoute)
 
-OFFICER = "privacy_officer"
 Reader = Annotated[Principal, Allow("consents:read")]
 Writer = Annotated[Principal, Allow("consents:write")]
-Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Identifier = Annotated[
-    str, Field(min_length=1, max_length=512, description="As the dataset's events name the person; taken, never returned.")
-]
 ConsentId = Annotated[str, Path(pattern=r"^cns_[0-9a-z]{26}$", examples=["cns_01kaqv8f7e9n3p5r7t9w1y3a5c"])]
-
-ASKED: dict[str, Any] = {
-    "dataset": "port-credit-footfall",
-    "subject": "visitor-4711",
-    "purposes": ["transit-planning"],
-    "recipients": [ANY_RECIPIENT],
-    "given_by": "subject",
-    "valid_until": "2027-11-23T00:00:00Z",
-}
-ANSWERED: dict[str, Any] = {
-    "id": "cns_01kaqv8f7e9n3p5r7t9w1y3a5c",
-    "state": "given",
-    "dataset": "port-credit-footfall",
-    "purposes": ["transit-planning"],
-    "recipients": [ANY_RECIPIENT],
-    "notice": None,
-    "given_by": "subject",
-    "evidence": None,
-    "given_at": "2026-11-23T12:00:00.250Z",
-    "valid_from": "2026-11-23T12:00:00.250Z",
-    "valid_until": "2027-11-23T00:00:00Z",
-    "ended_at": None,
-}
+NoticeId = Annotated[str, Path(pattern=r"^ntc_[0-9a-z]{26}$", examples=["ntc_01kaqv8f7e9n3p5r7t9w1y3a5b"])]
+FROM_ANYWHERE = {"Access-Control-Allow-Origin": "*"}
 
 
-def _distinct(values: list[str]) -> list[str]:
-    if len(set(values)) != len(values):
-        raise ValueError("names something twice")
-    return values
-
-
-class Notice(Document):
-    """The notice that the person was shown."""
-
-    id: Word
-    version: Word
-    language: Word
-
-
-class Evidence(Document):
-    """What shows that consent was given: its kind, and the digest of what the provider keeps."""
-
-    kind: Word
-    digest: Word
-
-
-class ConsentDocument(Document):
-    """Consent as it is given. `valid_from` is now, `valid_until` open, unless said."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [ASKED]})
-
-    dataset: Slug
-    subject: Identifier
-    purposes: Annotated[list[PurposeCode], Field(min_length=1, max_length=50), AfterValidator(_distinct)]
-    recipients: Annotated[list[Word], Field(min_length=1, max_length=200), AfterValidator(_distinct)]
-    notice: Notice | None = None
-    given_by: Literal["subject", "guardian", "provider"]
-    evidence: Evidence | None = None
-    valid_from: Time | None = None
-    valid_until: Time | None = None
-
-
-class SearchDocument(Document):
-    """A person in a dataset."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"dataset": "port-credit-footfall", "subject": "visitor-4711"}]})
-
-    dataset: Slug
-    subject: Identifier
-
-
-class Shown(BaseModel):
-    """A consent record (ISO/IEC TS 27560), without its subject."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [ANSWERED]})
-
-    id: str
-    state: str
-    dataset: str
-    purposes: list[str]
-    recipients: list[str]
-    notice: dict[str, Any] | None
-    given_by: str
-    evidence: dict[str, str] | None
-    given_at: str
-    valid_from: str
-    valid_until: str | None
-    ended_at: str | None
-
-
-class Found(BaseModel):
-    """The records of a person."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [ANSWERED], "next": None}]})
-
-    items: list[Shown]
-    next: str | None
-
-
-class Barrier(BaseModel):
-    """`change` is the withdrawal's number, `replicas` how many have applied it, `waited_ms` how long that took once it was durable."""
-
-    change: int
-    replicas: int
-    waited_ms: int
-
-
-class Withdrawn(BaseModel):
-    """`still_shared` is what goes on under another ground than consent."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "state": "withdrawn",
-                    "effective_at": "2026-11-23T12:30:00.125Z",
-                    "still_shared": [],
-                    "barrier": {"change": 4711, "replicas": 1, "waited_ms": 1},
-                },
-            ],
-        },
-    )
-
-    state: Literal["withdrawn"]
-    effective_at: str
-    still_shared: list[dict[str, str]]
-    barrier: Barrier
-
-
-@router.post("", status_code=201, summary="Record consent that a person gave", response_model=Shown)
-def give_consent(
-    body: ConsentDocument, caller: Writer, session: Transaction, catalog: Catalog, request: Request, response: Response
+@router.get("/notices-of-consent", summary="List notices of consent", response_model=NoticePage)
+def list_notices(
+    session: Reading,
+    caller: Anybody,
+    catalog: Catalog,
+    contracts: Contracts,
+    request: Request,
+    response: Response,
+    dataset: Annotated[Slug | None, Query(description="Those of this dataset only.")] = None,
+    limit: Limit = 50,
+    after: After = None,
 ) -> Any:
-    """A new consent record, for a dataset of the caller's organization."""
-    dataset = _owned(catalog.get(body.dataset), caller)
-    scheme = _scheme(dataset, body.subject)
-    at = now()
-    _check_recipients(body.recipients, request.app.state.identity)
-    _check_times(body, at)
-    terms = Terms(
-        dataset=dataset.slug,
-        purposes=body.purposes,
-        recipients=body.recipients,
-        given_by=body.given_by,
-        valid_from=body.valid_from or at,
-        valid_until=body.valid_until,
-        notice=body.notice.model_dump() if body.notice else None,
-        evidence=body.evidence.model_dump() if body.evidence else None,
-    )
-    sref = sref_of(session, *_index_key(request), dataset.owner_id, scheme, body.subject)
-    consent_id = new_id("cns")
-    change = note(session, "consent_given", f"{dataset.slug} {sref} {consent_id}")
-    given = give(session, terms, consent_id=consent_id, sref=sref, at=at, change=change)
-    record(session, _entry("given", given, caller, dataset.owner_id))
-    response.headers["Location"] = f"{request.app.state.settings.issuer}/v1/consents/{given.id}"
-    return _show(given)
+    """What people are asked, each notice at its newest version. No token is needed, save for those of sensitive datasets."""
+    response.headers.update(FROM_ANYWHERE)
+    seen = [known.slug for known in catalog.all() if may_see(known, caller, contracts) and dataset in {None, known.slug}]
+
+    def shown(notice: Notice) -> Any:
+        newest = version(session, notice.id, notice.current)
+        return notices.show_version(session, notice.dataset, newest) if newest else None
+
+    statement = select(Notice).where(Notice.dataset.in_(seen))
+    return page(session, statement, Notice.id, shown, limit=limit, after=after, request=request, response=response)
 
 
-@router.post("/search", summary="Find the consent records of a person", response_model=Found)
+@router.post("/notices-of-consent", status_code=201, summary="Write a notice of consent", response_model=NoticeDocument)
+def write_notice(body: NewNotice, caller: Writer, session: Transaction, request: Request, response: Response) -> Any:
+    """What people are to be shown, in two languages, for a dataset of the caller's organization. It is there for anybody to read."""
+    state = request.app.state
+    made = notices.write(session, body, caller, state.catalog, state.identity)
+    response.headers["Location"] = f"{state.settings.issuer}/v1/notices-of-consent/{made.notice_id}"
+    return notices.show_version(session, body.dataset, made)
+
+
+@router.get("/notices-of-consent/{notice_id}", summary="Read a notice of consent", response_model=NoticeDocument)
+def read_notice(notice_id: NoticeId, session: Reading, response: Response) -> Any:
+    """Its newest version, for whoever holds its identifier."""
+    notice = session.get(Notice, notice_id)
+    if notice is None:
+        raise ExchangeError("not_found")
+    return read_notice_version(notice_id, notice.current, session, response)
+
+
+@router.get("/notices-of-consent/{notice_id}/versions/{number}", summary="Read a version of a notice", response_model=NoticeDocument)
+def read_notice_version(
+    notice_id: NoticeId, number: Annotated[int, Path(ge=1, le=999_999_999)], session: Reading, response: Response
+) -> Any:
+    """Word for word what people were shown."""
+    response.headers.update(FROM_ANYWHERE)
+    notice, shown = session.get(Notice, notice_id), version(session, notice_id, number)
+    if notice is None or shown is None:
+        raise ExchangeError("not_found")
+    return notices.show_version(session, notice.dataset, shown)
+
+
+@router.post(
+    "/notices-of-consent/{notice_id}/versions", status_code=201, summary="Write a notice's next version", response_model=NoticeDocument
+)
+def write_notice_version(notice_id: NoticeId, body: NoticeContent, caller: Writer, session: Transaction, request: Request) -> Any:
+    """A version with other words carries consent over; one with other purposes, recipients, ground or reach asks for it anew."""
+    state = request.app.state
+    made = notices.rewrite(session, notice_id, body, caller, state.catalog, state.identity)
+    notice = session.get_one(Notice, notice_id)
+    return notices.show_version(session, notice.dataset, made)
+
+
+@router.post("/consents", status_code=201, summary="Record what a person says to a notice", response_model=Given)
+def give_consent(body: ConsentDocument, caller: Writer, request: Request, response: Response) -> Any:
+    """A new record, for a dataset of the caller's organization; with its receipt and, this once, its withdrawal code.
+
+    `refused` under a notice with opt-out is an objection: when the call returns, it holds.
+    """
+    state = request.app.state
+    database: Database = state.database
+    with database.transaction() as session:
+        made, code = give(session, body, caller, state)
+        receipt = Receipts(state).sign(session, made, code)
+        answer = show(session, made) | {"receipt": receipt, "withdrawal_code": code}
+    if made.state == "refused":
+        wait_until_passed(state, made.change, time.monotonic())
+    response.headers["Location"] = f"{state.settings.issuer}/v1/consents/{made.id}"
+    return answer
+
+
+@router.post("/consents/search", summary="Find the consent records of a person", response_model=Found)
 def search_consents(body: SearchDocument, caller: Reader, session: Reading, catalog: Catalog, request: Request) -> Any:
-    """All records of this person for a dataset of the caller's organization, oldest first; ended ones too."""
-    dataset = _owned(catalog.get(body.dataset), caller)
-    sref = find(session, *_index_key(request), dataset.owner_id, _scheme(dataset, body.subject), body.subject)
-    return {"items": [_show(found) for found in of_subject(session, dataset.slug, sref)] if sref else [], "next": None}
+    """All records of this person for a dataset, oldest first, ended ones too: for its owner, and for the officer whom a person asks."""
+    dataset = searched(body.dataset, caller, catalog)
+    scheme = scheme_of(dataset)
+    check_subject(scheme, body.subject)
+    key = request.app.state.keys.secret("subject_index")
+    sref = find(session, key.id, key.value, dataset.owner_id, scheme, body.subject)
+    return {"items": show_all(session, of_subject(session, dataset.slug, sref)) if sref else [], "next": None}
 
 
-@router.get("/{consent_id}", summary="Read a consent record", response_model=Shown)
+@router.post("/consents/withdraw", summary="Withdraw consent by its withdrawal code", response_model=Stopped)
+def withdraw_by_code(body: CodeDocument, request: Request, response: Response) -> Any:
+    """Whoever holds the code withdraws that consent, and nothing else. No account is needed; attempts are few, by address."""
+    state = request.app.state
+    response.headers.update(FROM_ANYWHERE | state.withdrawals.count(request.client.host if request.client else "unknown"))
+    if (body.code is None) == (body.receipt is None):
+        raise Invalid([{"pointer": "/code", "detail": "or receipt is needed, one of the two"}])
+    receipts = Receipts(state)
+    code = body.code if body.code is not None else receipts.code_in(body.receipt or "")
+    return stop(state, by_code(receipts.hash_of(code)), "withdrawn", None, lambda _found: Told("holder"))
+
+
+@router.post("/consents/import", status_code=201, summary="Import a chunk of consents", response_model=Imported)
+def import_consents(body: Chunk, caller: Writer, request: Request) -> Any:
+    """What up to a thousand people have said to one notice: all of them or none. The same chunk, sent again, does nothing twice."""
+    state = request.app.state
+    database: Database = state.database
+    with database.transaction() as session:
+        answer = import_chunk(session, body, caller, state)
+    if body.state == "refused":
+        wait_until_passed(state, answer["change"], time.monotonic())
+    return answer
+
+
+@router.get("/consents/import/{name}", summary="See how far an import has come", response_model=Progress)
+def read_import(name: Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,100}$")], caller: Reader, session: Reading) -> Any:
+    """Of the caller's organization. Who was interrupted goes on with chunk `next`."""
+    return progress(session, caller.organization_id, name)
+
+
+@router.get("/consents/{consent_id}", summary="Read a consent record", response_model=Shown)
 def read_consent(consent_id: ConsentId, caller: Reader, session: Reading, catalog: Catalog) -> Any:
-    """The record, to a client of the dataset's owner and to the privacy officer."""
-    return _show(_visible(session.get(ConsentRecord, consent_id), caller, catalog))
+    """The record with its history, to a client of the dataset's owner and to the privacy officer."""
+    return show(session, visible(session.get(ConsentRecord, consent_id), caller, catalog))
 
 
-@router.post("/{consent_id}/withdraw", summary="Withdraw consent", response_model=Withdrawn)
-def withdraw_consent(consent_id: ConsentId, caller: Writer, catalog: Catalog, request: Request) -> Any:
+@router.get(
+    "/consents/{consent_id}/receipt",
+    summary="Get the receipt of a consent record",
+    response_class=Response,
+    responses={200: {"content": {MEDIA_TYPE: {"example": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImNvbnNlbnQtcmVjZWlwdCtqd3QifQ..."}}}},
+)
+def read_receipt(consent_id: ConsentId, caller: Reader, session: Reading, catalog: Catalog, request: Request) -> Response:
+    """The record as it is now, signed (JWS, ES256; the key is in `/oauth/jwks`). The withdrawal code was told once, and is not in it."""
+    found = visible(session.get(ConsentRecord, consent_id), caller, catalog)
+    return Response(Receipts(request.app.state).sign(session, found), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
+
+@router.post("/consents/{consent_id}/receipt", summary="Make a new withdrawal code", response_model=Reissued)
+def reissue_receipt(consent_id: ConsentId, caller: Writer, session: Transaction, catalog: Catalog, request: Request) -> Any:
+    """A receipt with a new withdrawal code, for a person who has lost it; the code before is good no longer."""
+    found = by_id(consent_id, caller, catalog)(session)
+    require_owner(caller, found, catalog)
+    if found.state not in {"given", "paused"}:
+        raise ExchangeError("illegal_state", f"The record is {found.state}: there is nothing to withdraw.", legal=[])
+    receipts = Receipts(request.app.state)
+    code, (found.code_key_id, found.code_hash) = receipts.code()
+    session.flush()
+    return {"receipt": receipts.sign(session, found, code), "withdrawal_code": code}
+
+
+@router.post("/consents/{consent_id}/give", summary="Record that a person says yes to a request", response_model=Given)
+def reply_yes(consent_id: ConsentId, body: Reply, caller: Writer, request: Request) -> Any:
+    """From `requested` to `given`; with its receipt and, this once, its withdrawal code."""
+    return _allowed(request, consent_id, "requested", caller, Told(body.given_by, None, _plain(body.evidence)))
+
+
+@router.post("/consents/{consent_id}/refuse", summary="Record that a person says no to a request", response_model=Stopped)
+def reply_no(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
+    """From `requested` to `refused`."""
+    return _stopped(request, consent_id, "refused", caller, body or Asked())
+
+
+@router.post("/consents/{consent_id}/withdraw", summary="Withdraw consent", response_model=Stopped)
+def withdraw_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
     """End the record. When the call returns, no event of this person that only this consent let pass is delivered any more.
 
-    It asks for no evidence and needs nothing but the database; repeating it gives the same answer.
+    The privacy officer does it for a person who asks in person. It asks for no evidence and needs nothing but the database; repeating
+    it gives the same answer.
     """
-    database: Database = request.app.state.database
-    changes: Changes = request.app.state.changes
-    durable: list[float] = []
+    return _stopped(request, consent_id, "withdrawn", caller, body or Asked())
+
+
+@router.post("/consents/{consent_id}/pause", summary="Pause consent", response_model=Stopped)
+def pause_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
+    """Nothing passes until the person resumes it; what is appended meanwhile never does, unless the notice covers earlier events."""
+    return _stopped(request, consent_id, "paused", caller, body or Asked())
+
+
+@router.post("/consents/{consent_id}/resume", summary="Resume paused consent", response_model=Given)
+def resume_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
+    """By the person only."""
+    said = body or Asked()
+    return _allowed(request, consent_id, "paused", caller, Told(said.asked_by, said.reason, _plain(said.evidence)))
+
+
+@router.post("/consents/{consent_id}/revoke", summary="Revoke consent, as its provider or the city", response_model=Stopped)
+def revoke_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Reasoned | None = None) -> Any:
+    """End the record by an act that is not the person's."""
+    return _stopped(request, consent_id, "revoked", caller, body or Reasoned())
+
+
+@router.post("/consents/{consent_id}/invalidate", summary="Declare that consent never was valid", response_model=Stopped)
+def invalidate_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Reasoned | None = None) -> Any:
+    """End a record that should not be there: made by mistake, or of somebody who could not consent."""
+    return _stopped(request, consent_id, "invalidated", caller, body or Reasoned())
+
+
+def _stopped(request: Request, consent_id: str, wanted: State, caller: Principal, said: Asked | Reasoned) -> dict[str, Any]:
+    state = request.app.state
+
+    def told(found: ConsentRecord) -> Told:
+        return Told(
+            said.asked_by if isinstance(said, Asked) else office_of(caller, found, state.catalog), said.reason, _plain(said.evidence)
+        )
+
+    return stop(state, by_id(consent_id, caller, state.catalog), wanted, caller, told)
+
+
+def _allowed(request: Request, consent_id: str, was: State, caller: Principal, told: Told) -> dict[str, Any]:
+    state = request.app.state
+    database: Database = state.database
     with database.transaction() as session:
-        event.listen(session, "after_commit", lambda _session: durable.append(time.monotonic()))
-        found = _visible(locked(session, consent_id), caller, catalog)
-        if found.state != "withdrawn":
-            change = note(session, "consent_withdrawn", name_of(found))
-            withdraw(session, found, at=now(), change=change)
-            record(session, _entry("withdrawn", found, caller, _owner(catalog, found.dataset)))
-        answer = {"state": found.state, "effective_at": rfc3339(found.ended_at or now()), "still_shared": []}
-        change = found.change
-    # Committing has applied it already, unless the database went away in between: then this raises, and repeating goes on here.
-    if changes.apply() < change:
-        raise ExchangeError("database_unavailable", "The withdrawal is stored; repeat to wait until it is applied.")
-    waited = round((time.monotonic() - durable[0]) * 1000)
-    return answer | {"barrier": {"change": change, "replicas": 1, "waited_ms": waited}}
+        found, code = allow(session, state, by_id(consent_id, caller, state.catalog), was, caller, told)
+        return show(session, found) | {"receipt": Receipts(state).sign(session, found, code), "withdrawal_code": code}
 
 
-def _owned(dataset: DatasetView | None, caller: Principal) -> DatasetView:
-    if dataset is None or dataset.owner_id != caller.organization_id:
-        raise ExchangeError("not_found", "There is no such dataset of your organization.")
-    return dataset
-
-
-def _visible(found: ConsentRecord | None, caller: Principal, catalog: Catalog) -> ConsentRecord:
-    if found is None or (OFFICER not in caller.roles and _owner(catalog, found.dataset) != caller.organization_id):
-        raise ExchangeError("not_found")
-    return found
-
-
-def _owner(catalog: Catalog, slug: str) -> str | None:
-    dataset = catalog.get(slug)
-    return dataset.owner_id if dataset else None
-
-
-def _scheme(dataset: DatasetView, subject: str) -> str:
-    if dataset.subject_pointer is None or dataset.subject_scheme is None:
-        raise Invalid([{"pointer": "/dataset", "detail": "has no subject: its events are about no person"}])
-    try:
-        normalise(dataset.subject_scheme, subject)
-    except ValueError as error:
-        raise Invalid([{"pointer": "/subject", "detail": str(error)}]) from None
-    return dataset.subject_scheme
-
-
-def _check_recipients(recipients: list[str], directory: Directory) -> None:
-    unknown = [n for n, name in enumerate(recipients) if name != ANY_RECIPIENT and directory.organization(name) is None]
-    if unknown:
-        raise Invalid([{"pointer": f"/recipients/{n}", "detail": f"is no organization; or {ANY_RECIPIENT}"} for n in unknown])
-
-
-def _check_times(body: ConsentDocument, at: datetime) -> None:
-    if body.valid_until is not None and body.valid_until <= at:
-        raise Invalid([{"pointer": "/valid_until", "detail": "is in the past"}])
-    if body.valid_until is not None and body.valid_from is not None and body.valid_until <= body.valid_from:
-        raise Invalid([{"pointer": "/valid_until", "detail": "is not after valid_from"}])
-
-
-def _index_key(request: Request) -> tuple[str, bytes]:
-    keys: Keys = request.app.state.keys
-    key = keys.secret("subject_index")
-    return key.id, key.value
-
-
-def _entry(action: str, found: ConsentRecord, caller: Principal, owner: str | None) -> Entry:
-    # It names the record and never the subject: who reads entries must not learn that two are about one person.
-    return Entry(
-        kind="consent",
-        action=action,
-        actor=caller.client_id,
-        organization=caller.organization_id,
-        dataset=found.dataset,
-        change=found.change,
-        detail={"consent": found.id},
-        provider=owner,
-    )
-
-
-def _show(found: ConsentRecord) -> dict[str, Any]:
-    return {
-        "id": found.id,
-        "state": found.state,
-        "dataset": found.dataset,
-        "purposes": found.purposes,
-        "recipients": found.recipients,
-        "notice": found.notice,
-        "given_by": found.given_by,
-        "evidence": found.evidence,
-        "given_at": rfc3339(found.given_at),
-        "valid_from": rfc3339(found.valid_from),
-        "valid_until": rfc3339(found.valid_until) if found.valid_until else None,
-        "ended_at": rfc3339(found.ended_at) if found.ended_at else None,
-    }
+def _plain(evidence: Evidence | None) -> dict[str, str] | None:
+    return evidence.model_dump() if evidence else None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -16,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from gateway.changes import Change
 from gateway.contracts.models import Contract
+from gateway.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +41,7 @@ class Directory:
         self._contracts: dict[str, ContractView] = {}
         self._of_dataset: dict[str, set[str]] = {}
         self._not_in_force: list[Callable[[ContractView], object]] = []
-        self._waiting: dict[str, set[_Waiter]] = {}
-        self._lock = threading.Lock()
-        self._stopping = False
+        self._waiting = Waiting()
 
     def get(self, contract_id: str) -> ContractView | None:
         return self._contracts.get(contract_id)
@@ -88,55 +84,26 @@ class Directory:
             if contract.state in {"suspended", "ended"}:
                 for tell in self._not_in_force:
                     tell(contract)
-        with self._lock:
-            waiting = [waiter for contract_id in ids for waiter in self._waiting.get(contract_id, ())]
-        for waiter in waiting:
-            waiter.wake()
+        for contract_id in ids:
+            self._waiting.wake(contract_id)
 
     async def wait_while(self, contract_id: str, state: str, seconds: float) -> None:
         """Return once the contract is in another state, or after these seconds. Holds no thread."""
-        waiter = _Waiter()
-        with self._lock:
-            self._waiting.setdefault(contract_id, set()).add(waiter)
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    while not self._stopping and (known := self.get(contract_id)) is not None and known.state == state:
-                        await waiter.woken()
-        finally:
-            with self._lock:
-                self._waiting[contract_id].discard(waiter)
-                if not self._waiting[contract_id]:
-                    del self._waiting[contract_id]
+
+        def is_another() -> bool:
+            known = self.get(contract_id)
+            return known is None or known.state != state
+
+        await self._waiting.until(is_another, contract_id, seconds)
 
     def stop(self) -> None:
         """Let go all who wait: the process is about to end."""
-        self._stopping = True
-        with self._lock:
-            waiting = [waiter for waiters in self._waiting.values() for waiter in waiters]
-        for waiter in waiting:
-            waiter.wake()
+        self._waiting.stop()
 
     def _keep(self, rows: Iterable[Contract]) -> None:
         for row in rows:
             self._contracts[row.id] = view(row)
             self._of_dataset.setdefault(row.dataset_slug, set()).add(row.id)
-
-
-class _Waiter:
-    """One call that waits in its event loop, to be woken from any thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-
-    def wake(self) -> None:
-        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._event.set)
-
-    async def woken(self) -> None:
-        await self._event.wait()
-        self._event.clear()
 
 
 def view(row: Contract) -> ContractView:

@@ -22,11 +22,20 @@ from gateway.contracts.text import digest_of
 from gateway.database import new_id, now
 from gateway.errors import ExchangeError, Invalid
 from gateway.identity.principal import Principal
+from gateway.notices.feed import Type, notify
 
 YEAR = timedelta(days=365)
 LONGEST = timedelta(days=3660)
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far in the past `valid_from` may lie; it is then now. Events before it are what `history` is for."""
+TOLD: Mapping[str, Type] = {
+    "proposed": "contract.proposed",
+    "activated": "contract.active",
+    "resumed": "contract.active",
+    "suspended": "contract.suspended",
+    "ended": "contract.ended",
+}
+"""By what is done to a contract, the notice of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,10 @@ def propose(
 
 
 def note_act(session: Session, contract: Contract, action: str, caller: Principal | None, detail: Mapping[str, str]) -> None:
-    """The change `contract_<action>` and its audit entry, in the transaction of what was done. Without a caller: time did it."""
+    """The change `contract_<action>`, its audit entry, and the notices to the parties that did not do it themselves.
+
+    All in the transaction of what was done. Without a caller: time did it.
+    """
     session.flush()
     n = note(session, f"contract_{action}", contract.id)
     record(
@@ -117,6 +129,23 @@ def note_act(session: Session, contract: Contract, action: str, caller: Principa
             consumer=contract.consumer_id,
         ),
     )
+    if action in TOLD:
+        _tell(session, contract, TOLD[action], caller)
+
+
+def _tell(session: Session, contract: Contract, what: Type, caller: Principal | None) -> None:
+    """Tell the parties whose act it was not."""
+    told = {
+        "contract": contract.id,
+        "dataset": contract.dataset_slug,
+        "purpose": contract.purpose,
+        "provider": contract.provider_id,
+        "consumer": contract.consumer_id,
+        "state": contract.state,
+    }
+    told |= {name: value for name in ("ended_reason", "reason") if (value := getattr(contract, name)) is not None}
+    for party in sorted({contract.provider_id, contract.consumer_id} - {caller.organization_id if caller else None}):
+        notify(session, party, what, told)
 
 
 def _offer(document: NewContract, dataset: DatasetView) -> OfferView | None:

@@ -42,6 +42,10 @@ _PHRASES: Mapping[str, Mapping[Language, str]] = {
         "en": "only events about people who have consented to {purpose}",
         "fr": "seulement les événements de personnes qui ont consenti à {purpose}",
     },
+    "opt_out_filter": {
+        "en": "no events about people who have opted out of {purpose}",
+        "fr": "aucun événement de personnes qui se sont opposées à {purpose}",
+    },
     "row_filter": {
         "en": "only events in which {pointer} is one of {values}",
         "fr": "seulement les événements où {pointer} est l'une de {values}",

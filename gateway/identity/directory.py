@@ -74,6 +74,7 @@ class Directory:
     def __init__(self, issuer: str, keys: Keys) -> None:
         self.issuer = issuer
         self._token_keys = KeySet([keys.signing["token"]])
+        self._public_keys = KeySet([keys.signing["token"], keys.signing["receipt"]])
         self._organizations: dict[str, OrganizationView] = {}
         self._clients: dict[str, ClientView] = {}
         self._seen: dict[bytes, _Seen] = {}
@@ -121,8 +122,8 @@ class Directory:
         return seen.principal
 
     def public_keys(self) -> dict[str, Any]:
-        """The JWKS that tokens are verified with."""
-        return dict(self._token_keys.as_dict(private=False))
+        """The JWKS that tokens and consent receipts are verified with: a key each, so that no receipt is ever taken for a token."""
+        return dict(self._public_keys.as_dict(private=False))
 
     def read_token(self, token: str) -> AccessToken:
         """What the token says, if the exchange signed it and its time is not over. Raises `token_invalid`, `token_expired`."""

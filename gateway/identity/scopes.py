@@ -5,8 +5,8 @@ from __future__ import annotations
 SCOPES = {
     "catalog:read": "Read datasets that are not public.",
     "catalog:write": "Register and change datasets, schema versions and offers of one's own organization.",
-    "contracts:read": "Read contracts to which one's own organization is a party.",
-    "contracts:write": "Propose, sign, suspend, resume and end contracts.",
+    "contracts:read": "Read contracts to which one's own organization is a party, and its notices.",
+    "contracts:write": "Propose, sign, suspend, resume and end contracts; acknowledge notices.",
     "events:publish": "Publish events to datasets of one's own organization.",
     "events:read": "Receive events under a contract.",
     "consents:read": "Read consent records of datasets of one's own organization.",

@@ -13,13 +13,16 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData
 
+import consent.erasure  # noqa: F401 - as those below
 import gateway.access.models
 import gateway.audit.models
 import gateway.catalog.models
 import gateway.changes
 import gateway.contracts.models
 import gateway.idempotency
-import gateway.identity.models  # noqa: F401 - each puts its tables into Base.metadata
+import gateway.identity.models
+import gateway.notices.models
+import gateway.subjects.models  # noqa: F401 - each puts its tables into Base.metadata
 from consent.models import Base as ConsentBase
 from gateway.database import Base, open_database
 

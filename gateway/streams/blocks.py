@@ -84,6 +84,11 @@ class Blocks:
         self._firsts.clear()
         self._held = 0
 
+    def forget_shapes(self) -> None:
+        """Drop what was made of the records; as they are stored they stay."""
+        for block in self._blocks.values():
+            block.shapes.clear()
+
     async def _fetch(self, dataset: DatasetView, partition: int, offset: int, wait_ms: int) -> Block | None:
         fetched = await self._log.fetch(dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=wait_ms, topic_id=dataset.topic_id)
         records = fetched.records

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -25,11 +25,15 @@ LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a reader stands: `what` is a contract's identifier or an open dataset's slug."""
+    """Where a reader stands: `what` is a contract's identifier, an open dataset's slug, or an organization's feed.
+
+    `sealed_at` is when the cursor was given, in seconds since 1970; 0 for one that was not given yet.
+    """
 
     what: str
     topic_id: str
     offsets: Mapping[int, int]
+    sealed_at: int = field(default=0, compare=False)
 
 
 class Cursors:
@@ -56,10 +60,10 @@ class Cursors:
             if raw[1:after_id] != self._key_id:
                 raise ValueError("another key")
             nonce, sealed = raw[after_id : after_id + NONCE_BYTES], raw[after_id + NONCE_BYTES :]
-            topic_id, offsets, _ = orjson.loads(self._aead.decrypt(nonce, sealed, self._bound_to(what)))
+            topic_id, offsets, sealed_at = orjson.loads(self._aead.decrypt(nonce, sealed, self._bound_to(what)))
         except (ValueError, IndexError, InvalidTag) as error:
             raise ExchangeError("cursor_invalid") from error
-        return Cursor(what, topic_id, {partition: offset for partition, offset in offsets})  # noqa: C416 - pairs are lists
+        return Cursor(what, topic_id, {partition: offset for partition, offset in offsets}, sealed_at)  # noqa: C416 - pairs are lists
 
     def _bound_to(self, what: str) -> bytes:
         return self._key_id + b"\x00" + what.encode()

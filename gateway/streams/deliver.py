@@ -18,6 +18,7 @@ from gateway.access.decision import Decision
 from gateway.audit.record import Entry, Ranges, Receipt
 from gateway.errors import ExchangeError
 from gateway.streams.blocks import BLOCK_EVENTS
+from gateway.streams.disclosed import Under
 from gateway.streams.log import OffsetOutOfRange, TopicGone
 from gateway.streams.reading import Permit, Reading
 from gateway.streams.views import Judged
@@ -185,6 +186,14 @@ def count_delivered(reading: Reading, events: int, size: int) -> None:
     """Metrics."""
     delivered.labels(reading.slug).inc(events)
     delivered_bytes.labels(reading.slug).inc(size)
+
+
+def count_disclosed(reading: Reading, permit: Permit, part: Part, first: int, last: int) -> None:
+    """The part's frames from place `first` up to, and without, `last` are written: whose events they were."""
+    if part.judged.srefs and last > first:
+        contract = reading.contract
+        under = Under(reading.contract_id or "", reading.slug, contract.purpose if contract else "", permit.decision.id)
+        reading.streams.disclosures.count(under, part.judged.srefs, first, last)
 
 
 async def wait_for_more(reading: Reading, seconds: float, change: asyncio.Event, gone: asyncio.Future[None] | None = None) -> bool:

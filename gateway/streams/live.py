@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
 import anyio.to_thread
 import structlog
 from sqlalchemy.orm import Session
 
+from consent.erasure import ErasedSubjects
 from consent.index import ConsentIndex
 from gateway.access.decide import Access
 from gateway.access.decision import Decision
 from gateway.access.facts import Question
 from gateway.access.fields import period_ms
-from gateway.access.lens import Lens, Refusal, Shape, compile_shape
+from gateway.access.lens import Lens, Refusal, Shape, compile_shape, contract_key
 from gateway.audit.release import AuditWriter
 from gateway.catalog.directory import DatasetView
 from gateway.catalog.directory import Directory as Catalog
@@ -25,31 +27,37 @@ from gateway.contracts.directory import ContractView
 from gateway.contracts.directory import Directory as Contracts
 from gateway.database import Database
 from gateway.errors import ExchangeError
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import Keys
 from gateway.settings import Settings
 from gateway.streams.blocks import Blocks
 from gateway.streams.cursor import Cursors
+from gateway.streams.disclosed import Account
 from gateway.streams.gate import Gate
 from gateway.streams.limits import Bucket, OpenStreams, Requests
 from gateway.streams.log import EventLog
 from gateway.streams.reading import Permit
+from gateway.streams.sealing import SubjectKeys, opening_of
 from gateway.streams.shared import Shared
 from gateway.streams.views import Allows, Judgements, Stamp, SubjectSecrets, View
 
 log = structlog.get_logger(__name__)
 
 KEPT_VIEWS = 10_000
+FORGOTTEN_S = 5.0
+"""Seconds in which the event loop comes to forgetting whoever was erased."""
 MEBIBYTE = 1024 * 1024
 
 
 class Streams:
-    """Made once by `create_app`. Its coroutines run on the gateway's event loop; `on_changes` is called from any thread."""
+    """Made once by `create_app`. Its coroutines run on the gateway's event loop; `on_changes` is called from any other thread."""
 
     def __init__(
         self,
         *,
         settings: Settings,
         keys: Keys,
+        keks: KeyEncryptionKeys,
         database: Database,
         changes: Changes,
         event_log: EventLog,
@@ -58,6 +66,7 @@ class Streams:
         contracts: Contracts,
         access: Access,
         consents: ConsentIndex,
+        disclosures: Account,
     ) -> None:
         self.settings = settings
         self.issuer = settings.issuer
@@ -69,11 +78,14 @@ class Streams:
         self.contracts = contracts
         self.access = access
         self.consents = consents
+        self.disclosures = disclosures
         self.keys = keys
         self.cursors = Cursors(keys.secret("cursor"))
         self.blocks = Blocks(event_log, settings.cache_mb * MEBIBYTE)
         self.judgements = Judgements(settings.cache_mb * MEBIBYTE)
-        self.secrets = SubjectSecrets(database)
+        self._erased = ErasedSubjects()
+        self.secrets = SubjectSecrets(database, self.erased)
+        self.subject_keys = SubjectKeys(database, keks, self.erased)
         self.srefs: dict[bytes, str] = {}
         """Subjects' `sref` by keyed hash of their identifier."""
         self.stamp = Stamp()
@@ -103,12 +115,48 @@ class Streams:
         async with asyncio.timeout(self.settings.stop_grace_s):
             await self.open.none_left()
 
+    @property
+    def erased(self) -> AbstractSet[str]:
+        """Each `sref` that means nobody any more."""
+        return self._erased.srefs
+
+    def load(self, session: Session) -> None:
+        """Learn who was erased."""
+        self._erased.load(session)
+
     def on_changes(self, _session: Session, changes: Sequence[Change]) -> None:
-        """After a change that forbids, or gives consent, what was judged is judged again; waiting streams wake up and look."""
-        if any(change.forbids or change.kind == "consent_given" for change in changes):
+        """After a change that forbids, or gives consent, what was judged is judged again; waiting streams wake up and look.
+
+        Whoever was erased is forgotten when this returns. Raises `TimeoutError` if the event loop did not come to it: it is tried again.
+        """
+        gone = self._erased.on_changes(changes)
+        if any(change.forbids or change.kind.startswith("consent") for change in changes):
             self.stamp.advance()
+        if gone:
+            self._on_loop(lambda: self._forget(gone))
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake_all)
+
+    def _forget(self, srefs: AbstractSet[str]) -> None:
+        """Drop what memory holds of these subjects: their names, secrets, keys, pseudonyms, and every frame that may show them."""
+        self.srefs = {lookup: sref for lookup, sref in self.srefs.items() if sref not in srefs}
+        self.secrets.forget(srefs)
+        self.subject_keys.forget(srefs)
+        self.blocks.forget_shapes()
+        self.judgements.clear()
+        for permit in self._permits.values():
+            permit.view.lens.forget()
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        """Act on the event loop, whose own these things are, and return when it is done. Raises `TimeoutError`. Not to be called on it."""
+        if self._loop is None or self._loop.is_closed():
+            act()
+            return
+
+        async def acting() -> None:
+            act()
+
+        asyncio.run_coroutine_threadsafe(acting(), self._loop).result(FORGOTTEN_S)
 
     def _wake_all(self) -> None:
         woken, self._wake = self._wake, asyncio.Event()
@@ -147,21 +195,19 @@ class Streams:
         shape = self._shapes.setdefault(shape.key, shape)
         view = View(
             dataset.slug,
-            Lens(shape, self._contract_key(what), self._attributes(dataset, contract)),
+            Lens(shape, contract_key(self.keys, what), self._attributes(dataset, contract)),
             self._allows(decision, dataset, contract),
             self.consents,
             self.secrets,
             self.stamp,
             self.judgements,
+            opening_of(decision.obligations, dataset, self.subject_keys),
         )
         permit = Permit(decision, view, self._bucket(what, decision))
         self._permits[what, decision.id] = permit
         if len(self._permits) > KEPT_VIEWS:
             self._permits.popitem(last=False)
         return permit
-
-    def _contract_key(self, what: str) -> bytes:
-        return self.keys.secret("pseudonym").mac(b"contract", what.encode())
 
     def _attributes(self, dataset: DatasetView, contract: ContractView | None) -> dict[str, str]:
         added = {"dataset": dataset.slug, "licence": dataset.licence["id"]}
@@ -170,12 +216,14 @@ class Streams:
         return added | {"contract": contract.id, "dataschema": f"{self.issuer}/v1/contracts/{contract.id}/schema"}
 
     def _allows(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> Allows | None:
-        if not any(obligation["kind"] == "consent_filter" for obligation in decision.obligations):
+        filters = {obligation["kind"] for obligation in decision.obligations} & {"consent_filter", "opt_out_filter"}
+        if not filters:
             return None
         found = purpose(contract.purpose) if contract else None
         if contract is None or found is None:
             return lambda _sref, _appended, _now: False
-        return self.consents.view(dataset.slug, frozenset({found.code, *found.broader}), contract.consumer_id)
+        opt_out = "consent_filter" not in filters
+        return self.consents.view(dataset.slug, found.with_broader, contract.consumer_id, unless_opted_out=opt_out)
 
     def _bucket(self, what: str, decision: Decision) -> Bucket | None:
         for obligation in decision.obligations:

@@ -23,6 +23,7 @@ from gateway.identity.principal import Principal
 from gateway.streams.events import check, check_size, encode
 from gateway.streams.live import Streams
 from gateway.streams.log import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone
+from gateway.streams.sealing import seal_fields
 from gateway.streams.subjects import replace_subjects
 
 published = Counter("exchange_events_published_total", "Events that the log acknowledged, by dataset.", ["dataset"])
@@ -51,15 +52,17 @@ async def publish(
 ) -> Acknowledged:
     """Check, prepare, append, record. Nothing is appended unless every event fits.
 
-    Raises `policy_denied`, `event_does_not_fit`, `subject_attribute_personal`, `body_too_large`, `partly_appended`, `log_unavailable`,
-    `audit_unavailable`. After the last two what was sent may stand in the log; `source` and `id` tell a repeated event.
+    Raises `policy_denied`, `event_does_not_fit`, `subject_attribute_personal`, `body_too_large`, `sealing_unavailable`,
+    `partly_appended`, `log_unavailable`, `audit_unavailable`. After the last two what was sent may stand in the log; `source` and `id`
+    tell a repeated event.
     """
     # (1) the caller's organization owns the dataset, and (2) policy lets this client publish
     decision = await _decide(streams, caller, dataset)
     # (3) every event fits
     check(events, dataset)
-    # (4) whoever it is about becomes an sref
+    # (4) whoever it is about becomes an sref, and what is to be sealed is sealed under that person's key
     await replace_subjects(streams, dataset, events)
+    await seal_fields(streams.subject_keys, dataset, events)
     parts = _cut(streams, dataset, events)
     count = len(events)
     events.clear()  # before the wait: the next request builds its events in the same memory, while it is warm

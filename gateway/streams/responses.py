@@ -19,7 +19,18 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.database import now
 from gateway.errors import ExchangeError
-from gateway.streams.deliver import Closed, Flush, Part, close, count_delivered, judge_next, pass_over, release, wait_for_more
+from gateway.streams.deliver import (
+    Closed,
+    Flush,
+    Part,
+    close,
+    count_delivered,
+    count_disclosed,
+    judge_next,
+    pass_over,
+    release,
+    wait_for_more,
+)
 from gateway.streams.limits import Bucket
 from gateway.streams.live import Streams
 from gateway.streams.log import LogUnavailable
@@ -63,6 +74,8 @@ class Page(Response):
         pass_over(reading, flush)
         count_delivered(reading, flush.events, len(body))
         _take_from(flush.permit.bucket, flush.events)
+        for part in flush.parts:
+            count_disclosed(reading, flush.permit, part, 0, part.count)
         cursor = reading.cursor()
         self.headers["Next-Cursor"] = cursor
         self.headers["Link"] = f'<{reading.streams.issuer}{scope["path"]}?cursor={cursor}>; rel="next"'
@@ -256,6 +269,7 @@ class Stream(Response):
         self._closed.size += size
         self._closed.last[part.partition] = part.judged.offsets[last - 1]
         _take_from(flush.permit.bucket, last - first)
+        count_disclosed(self._reading, flush.permit, part, first, last)
 
     def _last(self, flush: Flush) -> bytes:
         receipt = flush.receipt.header if flush.receipt else ""

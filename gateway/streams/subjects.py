@@ -24,31 +24,29 @@ async def replace_subjects(streams: Streams, dataset: DatasetView, events: list[
         return
     *parents, name = (step.replace("~1", "/").replace("~0", "~") for step in dataset.subject_pointer.split("/")[1:])
     places: list[tuple[dict[str, Any], bytes]] = []
-    unknown: dict[bytes, str] = {}
     scheme, key = dataset.subject_scheme or "opaque", streams.keys.secret("subject_index")
     for index, event in enumerate(events):
         place: Any = event["data"]
         for parent in parents:
             place = place[parent]
-        identifier = place[name]
         try:
-            lookup = lookup_of(key.value, dataset.owner_id, scheme, identifier)
+            places.append((place, lookup_of(key.value, dataset.owner_id, scheme, place[name])))
         except ValueError as error:
             pointer = f"/{index}/data{dataset.subject_pointer}"
             raise Invalid([{"pointer": pointer, "detail": str(error)}], "event_does_not_fit") from error
-        places.append((place, lookup))
-        if lookup not in streams.srefs:
-            unknown[lookup] = identifier
-    if unknown:
+    known = {lookup: streams.srefs[lookup] for _, lookup in places if lookup in streams.srefs}
+    # Twice, because whoever is erased while we read or wait is a new subject.
+    for _ in range(2):
+        unknown = {lookup: place[name] for place, lookup in places if lookup not in known or known[lookup] in streams.erased}
+        if not unknown:
+            break
         made = await anyio.to_thread.run_sync(_read_or_mint, streams, dataset, scheme, unknown)
         if len(streams.srefs) > KEPT:
             streams.srefs.clear()
-            made |= await anyio.to_thread.run_sync(
-                _read_or_mint, streams, dataset, scheme, {lookup: place[name] for place, lookup in places}
-            )
         streams.srefs.update(made)
+        known |= made
     for place, lookup in places:
-        place[name] = streams.srefs[lookup]
+        place[name] = known[lookup]
 
 
 def _read_or_mint(streams: Streams, dataset: DatasetView, scheme: str, identifiers: dict[bytes, str]) -> dict[bytes, str]:

@@ -10,17 +10,21 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import ref as weakref
 
 import anyio.to_thread
 from prometheus_client import Counter
 
 from consent.index import FOREVER, ConsentIndex
+from consent.sealing import Broken
 from consent.subjects import secrets_of
 from gateway.access.lens import Lens, Rendered, Shape, Unfit
 from gateway.database import Database
 from gateway.streams.blocks import Block, decode, undecodable
+from gateway.streams.sealing import Opening, unopened
 
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
@@ -28,6 +32,8 @@ KEPT_SHAPES = 8
 
 unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
 withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
+_SEALED, _HIDDEN = -1, -2
+"""In place of an epoch: the record stands as it is stored until somebody may see it opened; it was opened, and is not for this shape."""
 
 Chunk = tuple[bytes, int, int]
 """Joined frames: (text, index of the first, index after the last)."""
@@ -52,6 +58,8 @@ class Judged:
     """Bytes of all frames."""
     stamp: int
     until_ms: int
+    srefs: Sequence[str | None] = ()
+    """Whose event each frame is; empty where events are about nobody."""
     joined: dict[bytes, list[Chunk]] = field(default_factory=dict)
 
     @property
@@ -86,12 +94,17 @@ class Judgements:
         while self._held > self._most and len(self._kept) > 1:
             self._held -= self._kept.popitem(last=False)[1].memory
 
+    def clear(self) -> None:
+        self._kept.clear()
+        self._held = 0
+
 
 class SubjectSecrets:
-    """The secrets that pseudonyms are made from, by `sref`: loaded once, a block's worth at a time."""
+    """The secrets that pseudonyms are made from, by `sref`: loaded once, a block's worth at a time. Those of `erased` are gone."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, erased: AbstractSet[str] = frozenset()) -> None:
         self._database = database
+        self.erased = erased
         self.known: dict[str, bytes] = {}
 
     async def load(self, srefs: Iterable[str]) -> None:
@@ -101,7 +114,13 @@ class SubjectSecrets:
             found = await anyio.to_thread.run_sync(self._read, missing)
             if len(self.known) > 1_000_000:
                 self.known.clear()
-            self.known.update(found)
+            # Whoever was erased while we read stays forgotten.
+            self.known.update({sref: secret for sref, secret in found.items() if sref not in self.erased})
+
+    def forget(self, srefs: AbstractSet[str]) -> None:
+        """Drop the secrets of these subjects."""
+        for sref in srefs:
+            self.known.pop(sref, None)
 
     def _read(self, srefs: list[str]) -> dict[str, bytes]:
         with self._database.reading() as session:
@@ -132,6 +151,7 @@ class View:
         secrets: SubjectSecrets,
         stamp: Stamp,
         judgements: Judgements,
+        opening: Opening | None = None,
     ) -> None:
         self._dataset = dataset
         self._consents = consents
@@ -140,6 +160,7 @@ class View:
         self._secrets = secrets
         self._stamp = stamp
         self._judgements = judgements
+        self._opening = opening
 
     def holds(self, judged: Judged, now_ms: int) -> bool:
         """True if nothing that was decided since forbids what was judged."""
@@ -150,25 +171,60 @@ class View:
         kept = self._judgements.get(self, block, start)
         if kept is not None and self.holds(kept, now_ms):
             return kept
-        shape = self.lens.shape
-        if shape.pseudonymises:
-            await self._secrets.load(_shaped(block, shape, self._dataset)[1])
-        judged = self._judge(block, start, now_ms)
-        self._judgements.keep(self, block, start, judged)
+        # These rows are judged, even if they are dropped from the block while we wait for secrets and keys.
+        rows, srefs = _shaped(block, self.lens.shape, self._dataset, self._opening)
+        place = 0 if start <= block.first else bisect_left(rows, start, key=lambda row: row[0])
+        if self.lens.shape.pseudonymises:
+            await self._secrets.load(srefs)
+        closed = await self._open(self._opening, block, rows, place, now_ms) if self._opening is not None else 0
+        judged = self._judge(block, rows[place:] if place else rows, now_ms)
+        if not closed:  # else a key-encryption key may come back
+            self._judgements.keep(self, block, start, judged)
         return judged
 
-    def _judge(self, block: Block, start: int, now_ms: int) -> Judged:
+    def _passes(self, row: Row, now_ms: int) -> bool:
+        _, appended_ms, sref, _ = row
+        allows = self._allows
+        return sref not in self._secrets.erased and (allows is None or (sref is not None and allows(sref, appended_ms, now_ms)))
+
+    async def _open(self, opening: Opening, block: Block, rows: list[Row], place: int, now_ms: int) -> int:
+        """Render the rows from `place` on whose sealed fields somebody may see now; how many do not open, and stay sealed."""
+        sealed = (index for index in range(place, len(rows)) if rows[index][3][2] == _SEALED and self._passes(rows[index], now_ms))
+        wanted: list[tuple[int, dict[str, Any], str | None]] = [(index, *decode(rows[index][3][0], block.subject)) for index in sealed]
+        keys = await opening.keys_for((event, sref) for _, event, sref in wanted)
+        closed = bad = 0
+        for index, event, sref in wanted:
+            offset, appended_ms, _, (value, _, mark) = rows[index]
+            if mark != _SEALED:
+                continue  # another view of this shape has opened it meanwhile
+            made: Rendered | None = None
+            try:
+                made = opening.render(self.lens.shape, event, value, sref, appended_ms, keys)
+            except Broken:
+                closed += 1
+                continue
+            except Unfit:
+                bad += 1
+            rows[index] = (offset, appended_ms, sref, made or (b"", None, _HIDDEN))
+        if closed:
+            unopened.labels(self._dataset).inc(closed)
+        if bad:
+            unfit.labels(self._dataset).inc(bad)
+        return closed
+
+    def _judge(self, block: Block, rows: list[Row], now_ms: int) -> Judged:
         # The stamp is read before consent is: a change that comes between is then judged again, not missed.
         stamp = self._stamp.value
-        rows = _shaped(block, self.lens.shape, self._dataset)[0]
-        fill, allows, secrets = self.lens.fill, self._allows, self._secrets.known
+        fill, allows, secrets, erased = self.lens.fill, self._allows, self._secrets.known, self._secrets.erased
         frames: list[bytes] = []
         offsets: list[int] = []
+        srefs: list[str | None] = []
         held_back = bad = 0
-        place = 0 if start <= block.first else bisect_left(rows, start, key=lambda row: row[0])
-        for offset, appended_ms, sref, parts in rows[place:] if place else rows:
-            if allows is not None and (sref is None or not allows(sref, appended_ms, now_ms)):
+        for offset, appended_ms, sref, parts in rows:
+            if sref in erased or (allows is not None and (sref is None or not allows(sref, appended_ms, now_ms))):
                 held_back += 1
+                continue
+            if parts[2] < 0:
                 continue
             try:
                 frames.append(fill(parts, sref, secrets))
@@ -176,21 +232,26 @@ class View:
                 bad += 1
                 continue
             offsets.append(offset)
+            srefs.append(sref)
         if held_back:
             withheld.labels(self._dataset).inc(held_back)
         if bad:
             unfit.labels(self._dataset).inc(bad)
         until_ms = self._consents.next_instant(now_ms) if allows is not None else FOREVER
-        return Judged(weakref(block), block.partition, frames, offsets, block.next, sum(map(len, frames)), stamp, until_ms)
+        size = sum(map(len, frames))
+        about = srefs if any(srefs) else ()
+        return Judged(weakref(block), block.partition, frames, offsets, block.next, size, stamp, until_ms, about)
 
 
-def _shaped(block: Block, shape: Shape, dataset: str) -> Shaped:
+def _shaped(block: Block, shape: Shape, dataset: str, opening: Opening | None) -> Shaped:
     """The block's records as this shape renders them, kept with the block for every contract that has the shape.
 
     A record is decoded here, once for a shape, and its decoded form let go at once: keeping it costs more than decoding it again
-    for the second shape that a dataset seldom has.
+    for the second shape that a dataset seldom has. Where fields must be opened for the shape, a record stands as it is stored until
+    somebody may see it.
     """
-    made: Shaped | None = block.shapes.get(shape.key)
+    shape_key = shape.key if opening is None else shape.key + opening.key
+    made: Shaped | None = block.shapes.get(shape_key)
     if made is not None:
         return made
     rows: list[Row] = []
@@ -203,7 +264,7 @@ def _shaped(block: Block, shape: Shape, dataset: str) -> Shaped:
             ill += 1
             continue
         try:
-            rendered = render(event, value, appended_ms)
+            rendered = render(event, value, appended_ms) if opening is None else (value, None, _SEALED)
         except Unfit:
             bad += 1
             continue
@@ -215,7 +276,7 @@ def _shaped(block: Block, shape: Shape, dataset: str) -> Shaped:
         undecodable.labels(dataset).inc(ill)
     if len(block.shapes) >= KEPT_SHAPES:
         block.shapes.clear()
-    made = block.shapes[shape.key] = (rows, frozenset(row[2] for row in rows if row[2] is not None))
+    made = block.shapes[shape_key] = (rows, frozenset(row[2] for row in rows if row[2] is not None))
     return made
 
 

@@ -46,6 +46,8 @@ ODD_TERMS: tuple[dict[str, Any], ...] = (
     {"consent": "not_required"},
     {"consent": "not_required", "legal_ground": "statute"},
     {"consent": "perhaps"},
+    {"consent": "opt_out"},
+    {"consent": "opt_out", "legal_ground": "notice_with_opt_out"},
 )
 
 

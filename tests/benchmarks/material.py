@@ -19,6 +19,10 @@ EVENT_BYTES = 1000
 SUBJECTS = 1000
 BATCH = 100
 PURPOSE = "transit-planning"
+NOTICE = {
+    "title": {"en": "A benchmark", "fr": "Un banc d'essai"},
+    "text": {"en": "Nobody of these is anybody.", "fr": "Aucune de ces personnes n'existe."},
+}
 MARKER = b'"specversion"'
 """Stands once in every event."""
 

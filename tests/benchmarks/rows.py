@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import inside, latency, throughput
+from tests.benchmarks import inside, latency, sealing, throughput
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -38,6 +38,7 @@ ROWS = (
     Row(("rss_idle_mb",), inside.rss_idle, 30),
     Row(("first_event_ms", "first_event_calls"), latency.first_event, 120),
     Row(("enforce_us",), inside.enforce, 120),
+    Row(("seal_us", "open_us"), sealing.seal_and_open, 60),
     Row(("decide_cached_us",), inside.decide_cached, 120),
     Row(("decide_opa_p99_ms",), inside.decide_opa, 120),
     Row(("added_latency_ms_p50", "added_latency_ms_p99"), latency.added_latency, 240),
@@ -52,6 +53,8 @@ GOALS = {
     "sse_fanout_100": Goal(">=", 30),
     "sse_fanout_100_contracts": Goal(">=", 5),
     "enforce_us": Goal("<=", 5),
+    "seal_us": Goal("<=", 15),
+    "open_us": Goal("<=", 15),
     "first_event_ms": Goal("<=", 150),
     "first_event_calls": Goal("<=", 4),
 }

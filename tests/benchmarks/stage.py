@@ -19,6 +19,7 @@ import psycopg
 
 from connectors.client import Client
 from connectors.cloudevent import rfc3339
+from connectors.consents import import_consents
 from consent.records import ANY_RECIPIENT
 from gateway.catalog.models import Dataset
 from gateway.setup import activate_policies
@@ -144,12 +145,12 @@ class Stage:
             database.close()
 
     def _consent(self, slug: str) -> None:
-        body = {"dataset": slug, "purposes": [material.PURPOSE], "recipients": [ANY_RECIPIENT], "given_by": "subject"}
-        with ThreadPoolExecutor(AT_ONCE) as calls:
-            for _ in calls.map(
-                lambda number: self.provider.post("/v1/consents", body | {"subject": material.subject(number)}), range(material.SUBJECTS)
-            ):
-                pass
+        asked = {"dataset": slug, "purposes": [material.PURPOSE], "recipients": [ANY_RECIPIENT]}
+        shown = self.provider.post("/v1/notices-of-consent", asked | material.NOTICE)
+        terms = asked | {"notice": {"id": shown["id"], "version": shown["version"], "language": "en"}, "given_by": "subject"}
+        people = ({"subject": material.subject(number)} for number in range(material.SUBJECTS))
+        for _ in import_consents(self.provider, slug, terms, people):
+            pass
 
     def _contract(self, slug: str) -> str:
         now = datetime.now(UTC)

@@ -36,6 +36,8 @@ from gateway.identity.models import Client, Organization
 from gateway.identity.principal import Principal
 from gateway.identity.scopes import SCOPES
 from gateway.keys import Keys, write_keys
+from gateway.notices.api import router as notices_router
+from gateway.notices.feed import Feed
 from gateway.settings import Settings
 
 ISSUER = "http://exchange.test"
@@ -97,11 +99,13 @@ class Rooms:
         self.topics: dict[str, tuple[int, int | None]] = {}
         self.keys: dict[str, ECKey] = {}
         self.changes = Changes(database)
-        for room in (self.people, self.catalog, self.contracts):
+        self.notices = Feed()
+        for room in (self.people, self.catalog, self.contracts, self.notices):
             self.changes.listen(room.on_changes)
         self._add_clients()
         self.changes.start(self._load)
-        self.http = TestClient(self._app(folder), base_url=ISSUER)
+        self.app = self._app(folder)
+        self.http = TestClient(self.app, base_url=ISSUER)
 
     def _app(self, folder: Path) -> FastAPI:
         app = FastAPI()
@@ -109,9 +113,10 @@ class Rooms:
         state.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder)
         state.keys = self.held
         state.database, state.identity, state.catalog, state.contracts = self.database, self.people, self.catalog, self.contracts
-        state.access, state.make_topic = self.policy, self._make_topic
+        state.access, state.make_topic, state.notices = self.policy, self._make_topic, self.notices
         app.include_router(catalog_router)
         app.include_router(contracts_router)
+        app.include_router(notices_router)
         answer_errors(app)
         return app
 
@@ -207,8 +212,9 @@ class Rooms:
         return document
 
     def change_kinds(self) -> list[str]:
+        """Of all changes, save those that only come with a notice."""
         with self.database.reading() as session:
-            return list(session.scalars(select(ChangeRow.kind).order_by(ChangeRow.n)))
+            return list(session.scalars(select(ChangeRow.kind).where(ChangeRow.kind != "notice_written").order_by(ChangeRow.n)))
 
     def audited(self, kind: str) -> list[dict[str, Any]]:
         with self.database.reading() as session:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from connectors.samples import dataset
+from connectors.samples import dataset, notice
 from connectors.sources import footfall, miway_stops
 from gateway.cli import commands
 from gateway.cli.demo.process import Exchange, empty_folder
@@ -101,8 +101,10 @@ def test_a_contract_is_proposed_signed_read_and_suspended(provider: Person, cons
     assert provider.type("contract", "sign", contract)["state"] == "proposed"
     assert startup.type("contract", "sign", contract)["state"] == "active"
 
-    give = ("consent", "give", "--dataset", "port-credit-footfall", "--purpose", "transit-planning", "--recipient", organization)
+    shown = provider.type("consent", "notice", "create", json.dumps(notice("port-credit-footfall")))["id"]
+    give = ("consent", "give", "--notice", shown, "--recipient", organization)
     consent = provider.type(*give, stdin=footfall.visitor(0))["id"]
+    assert provider.type("consent", "notice", "show", shown)["version"] == "1"
     visits = [visit for visit in islice(footfall.events(3), 300) if visit["data"]["visitor"] == footfall.visitor(0)]
     assert visits
     provider.try_("dataset", "publish", "port-credit-footfall", "-", stdin=lines(visits))
@@ -125,6 +127,32 @@ def test_a_contract_is_proposed_signed_read_and_suspended(provider: Person, cons
     assert "409 illegal_state" in again.stderr
     releases = startup.type("audit", "list", "--kind", "release", "--contract", contract)
     assert sum(release["entry"]["closed"]["events"] for release in releases) == len(visits)
+
+
+def test_consents_are_paused_withdrawn_by_code_and_imported_from_a_file(provider: Person, tmp_path: Path) -> None:
+    shown = provider.type("consent", "notice", "list", "--dataset", "port-credit-footfall")[0]["id"]
+    made = provider.type("consent", "give", "--notice", shown, "--language", "fr", stdin="resident-1")
+    assert provider.type("consent", "pause", made["id"])["state"] == "paused"
+    assert provider.type("consent", "resume", made["id"])["state"] == "given"
+    assert provider.try_("consent", "receipt", made["id"]).stdout.count(".") == 2
+    anybody = Person(EXCHANGE_URL=provider.environment["EXCHANGE_URL"])
+    fresh = provider.type("consent", "receipt", made["id"], "--new-code")["withdrawal_code"]
+    assert "not_found" in anybody.try_("consent", "withdraw", "-", stdin=made["withdrawal_code"]).stderr
+    assert anybody.type("consent", "withdraw", "-", stdin=fresh)["state"] == "withdrawn"
+
+    people, codes = tmp_path / "survey.ndjson", tmp_path / "codes.ndjson"
+    people.write_text(lines({"subject": f"resident-{number}"} for number in range(1200)))
+    words = ("consent", "import", str(people), "--notice", shown, "--codes", str(codes))
+    for _ in range(2):  # the second time nothing is left to do
+        done = provider.try_(*words)
+        assert done.stdout.endswith("1200 consents are imported\n"), done.stderr
+    told = [json.loads(line) for line in codes.read_text().splitlines()]
+    assert codes.stat().st_mode & 0o077 == 0
+    assert len(told) >= 1200
+    assert provider.type("consent", "show", told[0]["id"])["state"] == "given"
+    assert provider.type("consent", "revoke", told[0]["id"], "--reason", "Test")["state"] == "revoked"
+    people.write_text("not JSON\n")
+    assert "Line 1" in provider.try_(*words).stderr
 
 
 def test_a_revoked_client_can_do_nothing_more(operator: Person, tmp_path: Path) -> None:

@@ -156,7 +156,9 @@ def test_a_key_is_made_here_and_only_its_public_half_is_sent(server: Recorded, r
 def test_a_subject_comes_from_stdin_and_stands_in_a_body_alone(server: Recorded, run: Run) -> None:
     server.give("/oauth/token", token("t"))
     server.give("/v1/consents", as_json({"id": "cns_1"}, status=201))
-    words = ("consent", "give", "--dataset", "a", "--purpose", "research", "--recipient", "org_1")
+    shown = {"dataset": "a", "version": "2", "purposes": ["research"], "recipients": ["org_1"]}
+    server.give("/v1/notices-of-consent/ntc_1", as_json(shown), as_json(shown))
+    words = ("consent", "give", "--notice", "ntc_1")
     assert run(*words, stdin="visitor-1\n").exit_code == 0
     (headers, sent), *_ = server.sent("/v1/consents")
     assert json.loads(sent)["subject"] == "visitor-1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -11,6 +10,7 @@ import jsonschema_rs
 import orjson
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from consent.records import ANY_RECIPIENT
 from consent.subjects import find
@@ -19,36 +19,13 @@ from gateway.changes import ChangeRow
 from gateway.database import now, rfc3339
 from gateway.resources import SCHEMAS
 from tests.city import FOOTFALL, City
-
-TRANSIT = frozenset({"transit-planning"})
-ANN = "visitor-ann"
+from tests.consents.acts import ANN, asked, give, given, notice_of, passes, withdraw
 
 
-def asked(**members: Any) -> dict[str, Any]:
-    usual = {"dataset": FOOTFALL, "subject": ANN, "purposes": ["transit-planning"], "recipients": [ANY_RECIPIENT], "given_by": "subject"}
-    return usual | members
-
-
-def give(city: City, client: str | None = None, **members: Any) -> Any:
-    return city.http.post("/v1/consents", json=asked(**members), headers=city.as_(client or city.provider))
-
-
-def given(city: City, **members: Any) -> str:
-    answer = give(city, **members)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
-
-
-def withdraw(city: City, consent: str, client: str | None = None) -> Any:
-    return city.http.post(f"/v1/consents/{consent}/withdraw", headers=city.as_(client or city.provider))
-
-
-def passes(city: City, subject: str = ANN, recipient: str = "org_any") -> bool:
-    key = city.keys.secret("subject_index")
-    with city.database.reading() as session:
-        sref = find(session, key.id, key.value, city.transit, "opaque", subject)
-    instant = time.time_ns() // 1_000_000 + 1
-    return sref is not None and city.consents.covers(FOOTFALL, TRANSIT, recipient, sref, instant, instant)
+def entries_of(session: Session) -> list[dict[str, Any]]:
+    """The audit entries of records, in their order; those of notices are left out."""
+    rows = session.scalars(select(AuditEntry).where(AuditEntry.kind == "consent").order_by(AuditEntry.number))
+    return [entry for entry in (orjson.loads(row.entry) for row in rows) if "consent" in entry["detail"]]
 
 
 def test_given_consent_lets_events_pass_when_the_call_returns(city: City) -> None:
@@ -85,7 +62,7 @@ def test_withdrawing_again_answers_the_same_and_does_nothing(city: City) -> None
     assert again["barrier"].pop("waited_ms") >= 0
     assert first == again
     with city.database.reading() as session:
-        assert len(session.scalars(select(AuditEntry).where(AuditEntry.kind == "consent")).all()) == 2
+        assert [entry["action"] for entry in entries_of(session)] == ["given", "withdrawn"]
 
 
 def test_withdrawals_at_once_are_one(city: City) -> None:
@@ -126,9 +103,9 @@ def test_each_act_is_recorded_with_its_change(city: City) -> None:
     consent = given(city)
     withdraw(city, consent, city.officer)
     with city.database.reading() as session:
-        rows = session.scalars(select(AuditEntry).order_by(AuditEntry.number)).all()
+        entries = entries_of(session)
+        rows = session.scalars(select(AuditEntry)).all()
         numbers = session.scalars(select(ChangeRow.n).where(ChangeRow.kind.startswith("consent_")).order_by(ChangeRow.n)).all()
-    entries = [orjson.loads(row.entry) for row in rows]
     assert [(entry["kind"], entry["action"], entry["change"]) for entry in entries] == [
         ("consent", "given", numbers[0]),
         ("consent", "withdrawn", numbers[1]),
@@ -140,7 +117,8 @@ def test_each_act_is_recorded_with_its_change(city: City) -> None:
 
 def test_only_the_owner_gives_and_a_consumer_never_consents_to_itself(city: City) -> None:
     for client in (city.consumer, city.officer):
-        answer = give(city, client, recipients=[city.planner])
+        notice = notice_of(city)
+        answer = give(city, client, recipients=[city.planner], notice=notice)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
@@ -179,7 +157,7 @@ def test_what_was_given_is_shown_as_its_schema_says(city: City) -> None:
     schema = orjson.loads((SCHEMAS / "consent.json").read_bytes())
     validator = jsonschema_rs.Draft202012Validator(schema)
     members = {
-        "notice": {"id": "ntc_1", "version": "3", "language": "fr"},
+        "notice": notice_of(city) | {"language": "fr"},
         "evidence": {"kind": "form", "digest": "sha-256=:AAAA:"},
         "valid_from": "2026-01-01T00:00:00-05:00",
         "valid_until": "2100-01-01T00:00:00Z",
@@ -212,7 +190,8 @@ def test_what_was_given_is_shown_as_its_schema_says(city: City) -> None:
         ({"valid_until": "tomorrow"}, "/valid_until"),
         ({"valid_until": 4102444800}, "/valid_until"),
         ({"evidence": {"kind": "form"}}, "/evidence/digest"),
-        ({"notice": {"id": "n", "version": 1, "language": "en"}}, "/notice/version"),
+        ({"notice": None}, "/notice"),
+        ({"notice": {"id": "n", "version": "1", "language": "en"}}, "/notice/id"),
         ({"consent": True}, "/consent"),
     ],
 )
@@ -234,9 +213,9 @@ def test_what_is_no_consent_is_refused(city: City, consent: str) -> None:
 
 
 def test_acting_needs_its_scope(city: City) -> None:
-    answer = city.http.post("/v1/consents", json=asked(), headers=city.as_(city.provider, "consents:read"))
+    answer = city.http.post("/v1/consents", json=asked(city), headers=city.as_(city.provider, "consents:read"))
     assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
-    assert city.http.post("/v1/consents", json=asked()).status_code == 401
+    assert city.http.post("/v1/consents", json=asked(city)).status_code == 401
 
 
 def test_consent_that_begins_later_does_not_pass_yet(city: City) -> None:

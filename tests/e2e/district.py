@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.client import Client
+from connectors.samples import notice
 from gateway.resources import ROOT
 from tests.gateway import Gateway
 
@@ -50,10 +51,17 @@ class District:
 
     gateway: Gateway
     provider: Client = field(init=False)
+    notice: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.provider = self.gateway.partner("Port Credit BIA")
         self.provider.post("/v1/datasets", dataset_document(FOOTFALL))
+        self.notice = self.new_notice()
+
+    def new_notice(self, **content: Any) -> dict[str, str]:
+        """A notice for the footfall, as a consent names it."""
+        made = self.provider.post("/v1/notices-of-consent", notice(FOOTFALL) | content)
+        return {"id": made["id"], "version": made["version"], "language": "en"}
 
     def contract(self, consumer: Client, purpose: str = "transit-planning", **terms: Any) -> str:
         """A contract in force over the footfall: proposed, and signed by both sides."""
@@ -64,14 +72,14 @@ class District:
 
     def consent(self, visitor: str, **document: Any) -> str:
         """Consent of this visitor to transit planning by anybody; the record's identifier."""
-        body = {
-            "dataset": FOOTFALL,
-            "subject": visitor,
-            "purposes": ["transit-planning"],
-            "recipients": ["any_recipient"],
-            "given_by": "subject",
-        }
-        return str(self.provider.post("/v1/consents", body | document)["id"])
+        return str(self.given(visitor, **document)["id"])
+
+    def given(self, visitor: str, **document: Any) -> dict[str, Any]:
+        """The same, as it was answered, with its receipt and withdrawal code."""
+        said = {"subject": visitor, "given_by": "subject", "notice": self.notice}
+        asked = {"dataset": FOOTFALL, "purposes": ["transit-planning"], "recipients": ["any_recipient"]}
+        made: dict[str, Any] = self.provider.post("/v1/consents", asked | said | document)
+        return made
 
     def publish(self, *events: dict[str, Any]) -> None:
         self.provider.publish(FOOTFALL, events)

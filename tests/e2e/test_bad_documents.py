@@ -198,6 +198,7 @@ def test_a_time_that_no_calendar_has_is_refused(district: District, time: str) -
         "subject": "person-1",
         "purposes": ["transit-planning"],
         "recipients": ["any_recipient"],
+        "notice": district.notice,
         "given_by": "subject",
     }
     for member in ("valid_from", "valid_until"):

@@ -13,7 +13,7 @@ import jsonschema_rs
 
 from connectors.client import ProblemError
 from connectors.cloudevent import Event, rfc3339
-from connectors.samples import dataset
+from connectors.samples import dataset, notice
 from connectors.sources import footfall
 from gateway.cli.demo.cast import Cast
 from gateway.cli.demo.listener import Listener
@@ -32,7 +32,7 @@ BUCKET = timedelta(minutes=15)
 
 @dataclass(slots=True)
 class Footfall:
-    """What the story knows of the personal stream: its contract, who consented (visitor -> consent), what was sent."""
+    """What the story knows of the personal stream: its contract, who consented (visitor -> withdrawal code), what was sent."""
 
     contract: str
     consents: dict[str, str] = field(default_factory=dict)
@@ -65,11 +65,19 @@ def visitors_consent(cast: Cast, known: Footfall) -> None:
     """Half of the visitors say yes; the others were not asked."""
     screen = cast.screen
     screen.act(f"{CONSENTING} of {VISITORS} visitors consent")
-    body = {"dataset": SLUG, "purposes": ["transit-planning"], "recipients": [cast.consumer_id], "given_by": "subject"}
+    with screen.line("the notice that they are shown, in English and French, word for word"):
+        shown = cast.provider.post("/v1/notices-of-consent", notice(SLUG) | {"recipients": [cast.consumer_id]})
+    body = {
+        "dataset": SLUG,
+        "purposes": ["transit-planning"],
+        "recipients": [cast.consumer_id],
+        "notice": {"id": shown["id"], "version": shown["version"], "language": "en"},
+        "given_by": "subject",
+    }
     with screen.line("to transit planning, by this start-up"):
         for number in range(CONSENTING):
             who = footfall.visitor(number)
-            known.consents[who] = cast.provider.post("/v1/consents", body | {"subject": who})["id"]
+            known.consents[who] = cast.provider.post("/v1/consents", body | {"subject": who})["withdrawal_code"]
 
 
 def read_what_is_allowed(cast: Cast, known: Footfall) -> Listener:
@@ -120,8 +128,8 @@ def a_visitor_withdraws(cast: Cast, known: Footfall, listener: Listener) -> None
     who = footfall.visitor(0)
     pseudonym = _pseudonym(cast, known, listener, who)
     screen.note(f"{who} is {pseudonym} in this contract, and someone else in every other")
-    with screen.line("withdrawn"):
-        answer = cast.provider.post(f"/v1/consents/{known.consents.pop(who)}/withdraw")
+    with screen.line("withdrawn, with the code of the receipt and without an account"):
+        answer = cast.anybody.post("/v1/consents/withdraw", {"code": known.consents.pop(who)})
     screen.claim(answer["state"] == "withdrawn", f"withdrawn at {answer['effective_at']}")
     seen = len(listener.events)
     sent = list(islice(known.visits, BATCH))

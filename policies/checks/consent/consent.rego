@@ -14,23 +14,32 @@ obligations contains {"kind": "consent_filter", "purpose": input.purpose.code, "
 }
 
 # METADATA
+# title: Where people may opt out, events of those who have done so do not pass
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)
+obligations contains {"kind": "opt_out_filter", "purpose": input.purpose.code, "standing": "enforced"} if {
+	input.action in {"propose", "receive"}
+	sheet.permit.consent == "opt_out"
+}
+
+# METADATA
 # title: Consent can only be asked of people whom the events name
 # custom:
 #   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32 (b) (disclosure with consent)
 deny contains reason if {
 	input.action in {"propose", "receive"}
-	sheet.permit.consent == "required"
+	sheet.permit.consent in {"required", "opt_out"}
 	input.dataset.has_subject == false
 	reason := {
 		"code": "consent_needs_subject",
 		"title": {
-			"en": "The rule asks for consent, but the events of this dataset do not say whom they are about.",
-			"fr": "La règle exige un consentement, mais les événements de ce jeu de données ne disent pas qui ils concernent.",
+			"en": "The rule depends on what people say, but the events of this dataset do not say whom they are about.",
+			"fr": "La règle dépend de ce que disent les personnes, mais les événements de ce jeu de données ne disent pas qui ils concernent.",
 		},
 		"rule": {
 			"title": "Consent can only be asked of people whom the events name",
 			"file": "checks/consent/consent.rego",
-			"line": 20,
+			"line": 29,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (b) (disclosure with consent)",
 		},
 	}
@@ -46,6 +55,7 @@ deny contains reason if {
 	is_object(sheet.permit)
 	not asks_consent
 	not other_ground
+	not opt_out
 	reason := {
 		"code": "no_ground_without_consent",
 		"title": {
@@ -55,7 +65,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Personal data without consent needs another ground",
 			"file": "checks/consent/consent.rego",
-			"line": 43,
+			"line": 52,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)",
 		},
 	}
@@ -69,7 +79,14 @@ asks_consent if sheet.permit.consent == "required"
 # title: The rule states a ground that needs no consent
 other_ground if {
 	sheet.permit.consent == "not_required"
-	sheet.legal_ground in {"statute", "public_interest"}
+	sheet.legal_ground in {"statute", "public_interest", "public_record"}
+}
+
+# METADATA
+# title: The rule lets people opt out, and rests on the notice that says so
+opt_out if {
+	sheet.permit.consent == "opt_out"
+	sheet.legal_ground == "notice_with_opt_out"
 }
 
 # METADATA
@@ -98,4 +115,10 @@ proven if {
 	input.action in {"propose", "receive"}
 	input.dataset.classification in {"personal", "sensitive"}
 	other_ground
+}
+
+proven if {
+	input.action in {"propose", "receive"}
+	opt_out
+	input.dataset.has_subject == true
 }

@@ -29,6 +29,32 @@ test_a_statute_carries_personal_data_without_consent if {
 	count(consent.obligations) == 0 with input as samples.receive with data.exchange.rules as terms
 }
 
+test_a_public_record_carries_personal_data_without_consent if {
+	allowed(samples.receive, samples.sheet_of({"consent": "not_required", "legal_ground": "public_record"}))
+}
+
+test_a_notice_with_opt_out_withholds_those_who_opted_out if {
+	terms := samples.sheet_of({"consent": "opt_out", "legal_ground": "notice_with_opt_out"})
+	allowed(samples.receive, terms)
+	expected := {{"kind": "opt_out_filter", "purpose": "transit-planning", "standing": "enforced"}}
+	consent.obligations == expected with input as samples.receive with data.exchange.rules as terms
+}
+
+test_nobody_can_opt_out_who_is_not_named if {
+	terms := samples.sheet_of({"consent": "opt_out", "legal_ground": "notice_with_opt_out"})
+	refused(samples.changed(samples.receive, {"dataset": {"has_subject": false}}), terms, "consent_needs_subject")
+}
+
+test_opting_out_rests_on_its_notice_and_on_no_other_ground if {
+	every ground in ["agreement", "consent", "open_licence", "statute", "public_interest", "public_record"] {
+		refused(samples.receive, samples.sheet_of({"consent": "opt_out", "legal_ground": ground}), "no_ground_without_consent")
+	}
+}
+
+test_a_notice_with_opt_out_lets_nothing_pass_unless_opting_out_is_heeded if {
+	refused(samples.receive, samples.sheet_of({"consent": "not_required", "legal_ground": "notice_with_opt_out"}), "no_ground_without_consent")
+}
+
 test_no_other_ground_carries_personal_data_without_consent if {
 	every ground in ["agreement", "consent", "open_licence"] {
 		terms := samples.sheet_of({"consent": "not_required", "legal_ground": ground})

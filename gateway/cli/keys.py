@@ -1,0 +1,40 @@
+"""`exchange keys`: the exchange's own keys, on the server's settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from gateway.cli.connection import AsJson
+from gateway.cli.server import own_settings
+
+noun = typer.Typer(name="keys", help="The exchange's own keys, on the server's own settings.", no_args_is_help=True)
+
+
+@noun.callback()
+def keys() -> None:
+    """The exchange's own keys, on the server's own settings."""
+
+
+@noun.command()
+def rotate_kek(as_json: AsJson = False) -> None:
+    """Put a new key-encryption key first, and wrap every subject's key under it. Gateways go on meanwhile. Exit code 1 if any key is lost.
+
+    With EXCHANGE_KEK or EXCHANGE_KEK_COMMAND, the first of theirs is the one that wraps.
+
+    Example: exchange keys rotate-kek
+    """
+    with own_settings() as settings:
+        from gateway.setup import rotate_kek as rotate
+
+        rotated = rotate(settings)
+        if as_json:
+            print(json.dumps(asdict(rotated)))
+        else:
+            print(
+                f"{rotated.key} wraps now; {rotated.rewrapped} keys were wrapped anew, and {rotated.lost} are opened by none that is there."
+            )
+        if rotated.lost:
+            raise typer.Exit(1)

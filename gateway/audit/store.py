@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
+import psycopg
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, String, Table, insert
 
 from gateway.audit.models import AuditEntry, PublishedRange
@@ -28,7 +31,7 @@ def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row]) 
     """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none."""
     with connection.begin():
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(_ONE_STATEMENT, (_json(entries), _json(spans)))
+            _execute(connection, [_json(entries), _json(spans)])
             return
         if entries:
             connection.execute(insert(AuditEntry), entries)
@@ -36,11 +39,29 @@ def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row]) 
             connection.execute(insert(PublishedRange), spans)
 
 
-def _json(rows: Sequence[Row]) -> str:
-    return orjson.dumps(rows, default=bytes.hex).decode()
+def _execute(connection: Connection, documents: list[bytes]) -> None:
+    """Run the one statement by a single call of libpq, which lets go of the interpreter until the answer is there.
+
+    Raises psycopg's `Error`.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    if "audit" not in connection.info:  # what is kept with the driver's connection
+        _require(driver.pgconn.prepare(b"audit", _ONE_STATEMENT.encode()))
+        connection.info["audit"] = True
+    _require(driver.pgconn.exec_prepared(b"audit", [*documents]))
 
 
-def _insert_from_json(model: type[AuditEntry | PublishedRange]) -> str:
+def _require(result: PGresult) -> None:
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result)
+
+
+def _json(rows: Sequence[Row]) -> bytes:
+    return orjson.dumps(rows, default=bytes.hex)
+
+
+def _insert_from_json(model: type[AuditEntry | PublishedRange], parameter: str) -> str:
     """`INSERT ... SELECT` of a JSON array of rows, in its order, into every column but the number."""
     table = model.__table__
     assert isinstance(table, Table)
@@ -48,7 +69,7 @@ def _insert_from_json(model: type[AuditEntry | PublishedRange]) -> str:
     names = ", ".join(f'"{column.name}"' for column in columns)
     values = ", ".join(f"decode(\"{column.name}\", 'hex')" if _is_binary(column) else f'"{column.name}"' for column in columns)
     definitions = ", ".join(f'"{column.name}" {_json_type(column)}' for column in columns)
-    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM json_to_recordset(%s::json) AS rows({definitions})"  # noqa: S608 - our own names
+    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM json_to_recordset({parameter}::json) AS rows({definitions})"  # noqa: S608 - our own names
 
 
 def _is_binary(column: Column[Any]) -> bool:
@@ -61,4 +82,4 @@ def _json_type(column: Column[Any]) -> str:
     return types[type(column.type)]
 
 
-_ONE_STATEMENT = f"WITH entries AS ({_insert_from_json(AuditEntry)}) {_insert_from_json(PublishedRange)}"
+_ONE_STATEMENT = f"WITH entries AS ({_insert_from_json(AuditEntry, '$1')}) {_insert_from_json(PublishedRange, '$2')}"

@@ -88,12 +88,17 @@ async def publish_events(
     `positions` say where the events stand, and `Audit-Entry` is the receipt of the entry that says so.
     """
     dataset = _visible(streams, slug, caller)
-    events = parse(request.headers, await request.body())
+    events = parse(request.headers, await _body(request))
     done = await publish(streams, caller, dataset, events, validate_only=validate_only)
     body = {"accepted": done.accepted, "positions": [shown(position) for position in done.positions]}
     if done.receipt is None:
         return JSONResponse(body, status_code=200)
     return JSONResponse(body, status_code=201, headers={"Audit-Entry": done.receipt.header})
+
+
+async def _body(request: Request) -> bytes:
+    """The body, which the request does not keep: it is let go once it is parsed, before the wait for the log."""
+    return b"".join([chunk async for chunk in request.stream()])
 
 
 @router.get("/v1/contracts/{contract}/events", summary="Read the events of a contract", response_class=Response, responses=examples.READ)

@@ -33,7 +33,7 @@ class Outage:
 
     def __init__(self, database: Database) -> None:
         self.on = False
-        event.listen(database.engine, "before_cursor_execute", self._refuse)
+        event.listen(database.engine, "begin", self._refuse)
 
     def _refuse(self, *_: object) -> None:
         if self.on:
@@ -179,7 +179,7 @@ def test_more_than_may_wait_is_refused_at_once(database: Database, writer: Audit
         held.set()
         go_on.wait(5)
 
-    event.listen(database.engine, "before_cursor_execute", hold)
+    event.listen(database.engine, "begin", hold)
 
     async def deliver() -> None:
         first = asyncio.ensure_future(writer.release(ENTRY))

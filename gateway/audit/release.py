@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfPatience
 from contextlib import suppress
@@ -47,10 +47,14 @@ _Outcome = tuple[_Waiter, Receipt | Exception]
 
 
 class AuditWriter:
-    """Group commit. `start` before use; after `stop`, which writes what waits, every entry is refused."""
+    """Group commit. `start` before use; after `stop`, which writes what waits, every entry is refused.
 
-    def __init__(self, database: Database) -> None:
+    `admit` is called within each transaction, before anything is written: what it raises refuses the whole of it.
+    """
+
+    def __init__(self, database: Database, admit: Callable[[Connection], None] = lambda _connection: None) -> None:
         self._engine = database.engine
+        self._admit = admit
         self._waiting: deque[_Waiter] = deque()
         self._something = threading.Condition()
         self._open = False
@@ -115,6 +119,7 @@ class AuditWriter:
         wanted = [waiter for waiter in batch if not waiter.future.done()]
         try:
             with self._engine.begin() as connection:
+                self._admit(connection)
                 return _insert(connection, wanted)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
             log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))

@@ -1,16 +1,16 @@
 """The three ways out: a page, a stream of server-sent events, a stream of lines.
 
-Between the last question whether a flush still holds and its write nothing is awaited: a stream waits for the subscriber's
-socket first, then asks, then writes. So what was forbidden by a call that has returned is not written.
+Between the last question whether a flush still holds and its write nothing is awaited: an answer waits for the subscriber's
+socket first, then asks, then writes. So what a change has forbidden is not written once the change is applied, and what was written
+before is known to `gateway/streams/outbound.py` until it has left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -19,8 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.database import now
 from gateway.errors import ExchangeError
-from gateway.streams.deliver import Closed, Flush, Part, close, count_delivered, judge_next, pass_over, release, wait_for_more
+from gateway.streams.deliver import Closed, Flush, Part, close, count_delivered, judge_again, judge_next, pass_over, release, wait_for_more
 from gateway.streams.log import LogUnavailable
+from gateway.streams.outbound import Connection, Gone, Socket
 from gateway.streams.reading import Reading
 from gateway.streams.views import chunks
 
@@ -29,10 +30,6 @@ PAUSE_S = 0.25
 """How long a stream waits before it asks again a part of the exchange that was away."""
 LONGEST_LOOK_S = 20.0
 """How long a page passes over events that are all withheld, before it answers empty with the cursor so far."""
-PIECE_BYTES = 48 * 1024
-"""The most that is handed to a socket at once."""
-UNSENT_BYTES = 12 * 1024
-"""Above this many unsent bytes a socket is not ready; with one piece more it has less than 64 KiB."""
 PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable"})
 """Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back."""
 
@@ -54,6 +51,7 @@ class Page(Response):
             if flush.holds():
                 break
             flush = await judge_next(reading, most_bytes=self._limit)
+        socket = _socket(reading, scope, send)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
         pass_over(reading, flush)
         for part in flush.parts:
@@ -65,7 +63,14 @@ class Page(Response):
         if flush.receipt is not None:
             self.headers["Audit-Entry"] = flush.receipt.header
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": body})
+        try:
+            if flush.events:
+                await socket.write_judged(body, flush, partial(judge_again, reading, flush))
+            else:
+                await socket.write(body)
+            await socket.finish()
+        except Gone:
+            await socket.drop()
 
     async def _flush(self) -> Flush:
         """The first flush with events, or an empty one at the end of what there is, once the wait is over.
@@ -88,6 +93,11 @@ class Page(Response):
                 pass_over(reading, flush)
             else:
                 await wait_for_more(reading, left)
+
+
+def _socket(reading: Reading, scope: Scope, send: Send) -> Socket:
+    connection: Connection = scope["extensions"]["exchange.protocol"]["protocol"]
+    return Socket(reading.streams.outbound, connection, send)
 
 
 class Format(Protocol):
@@ -143,11 +153,6 @@ class Lines:
         return b"%b\n" % orjson.dumps({"next_cursor": cursor} | ({"end": problem} if problem else {}))
 
 
-@dataclass(frozen=True, slots=True)
-class _Gone(Exception):
-    """The subscriber has gone."""
-
-
 class Stream(Response):
     """Events as they come, until the contract, the token, the gateway or an idle time ends it."""
 
@@ -165,27 +170,26 @@ class Stream(Response):
         """What left under the last grant, until an entry says so."""
         self._spoke = time.monotonic()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         with self._place:
             # What goes wrong up to the first flush is answered as a problem: nothing is sent yet.
             flush = await self._judge()
             if flush is not None and flush.receipt is not None:
                 self.headers["Audit-Entry"] = flush.receipt.header
-            socket = _Socket(scope, receive, send)
+            socket = _socket(self._reading, scope, send)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 await socket.write(self._form.opening)
                 problem = await self._deliver(socket, flush)
                 await socket.write(self._form.end(self._reading.cursor(), problem))
-                await send({"type": "http.response.body", "body": b""})
-            except _Gone:
-                pass
+                await socket.finish()
+            except Gone:
+                await socket.drop()
             finally:
-                socket.close()
                 if self._closed is not None:
                     await close(self._reading, self._closed)
 
-    async def _deliver(self, socket: _Socket, flush: Flush | None) -> dict[str, Any] | None:
+    async def _deliver(self, socket: Socket, flush: Flush | None) -> dict[str, Any] | None:
         """Flush after flush until something ends the stream: the problem that did, or None after an idle time."""
         while True:
             try:
@@ -214,7 +218,7 @@ class Stream(Response):
             self._closed = None
         return flush
 
-    async def _write(self, socket: _Socket, flush: Flush) -> None:
+    async def _write(self, socket: Socket, flush: Flush) -> None:
         """(7) Bytes out, chunk by chunk. What a change forbids on the way stays, and the reading stands before it."""
         if flush.events:
             self._closed = Closed({})
@@ -225,7 +229,8 @@ class Stream(Response):
                     return
                 self._account(flush, part, first, last, len(text))
                 final = part is flush.last_with_events and last == part.count
-                await socket.write_judged(text + (self._last(flush) if final else self._form.between), flush.holds)
+                ending = self._last(flush) if final else self._form.between
+                await socket.write_judged(text + ending, flush, partial(judge_again, self._reading, flush))
             self._reading.offsets[part.partition] = part.next
         self._spoke = time.monotonic() if flush.events else self._spoke
 
@@ -241,7 +246,7 @@ class Stream(Response):
         receipt = flush.receipt.header if flush.receipt else ""
         return self._form.last(self._reading.cursor(), receipt, flush.events)
 
-    async def _is_idle(self, socket: _Socket) -> bool:
+    async def _is_idle(self, socket: Socket) -> bool:
         """Wait for something new, with a heartbeat now and then; True when the stream's idle time is over."""
         socket.raise_if_gone()
         await self._beat(socket)
@@ -253,71 +258,14 @@ class Stream(Response):
             ends.append(self._idle - quiet)
         if self._reading.caller is not None:
             ends.append((self._reading.caller.expires_at - now()).total_seconds())
-        await wait_for_more(self._reading, max(0.02, min(ends)))
+        await wait_for_more(self._reading, max(0.02, min(ends)), socket.gone)
         return False
 
-    async def _sit_out(self, socket: _Socket) -> None:
+    async def _sit_out(self, socket: Socket) -> None:
         socket.raise_if_gone()
         await asyncio.sleep(PAUSE_S)
         await self._beat(socket)
 
-    async def _beat(self, socket: _Socket) -> None:
+    async def _beat(self, socket: Socket) -> None:
         if time.monotonic() - max(self._spoke, socket.wrote) >= HEARTBEAT_S:
             await socket.write(self._form.heartbeat(self._reading.cursor()))
-
-
-class _Socket:
-    """The subscriber's socket as far as ASGI shows it; `gateway/serve.py` adds the protocol beneath to the scope."""
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._protocol = scope.get("extensions", {}).get("exchange.protocol", {}).get("protocol")
-        if self._protocol is not None:
-            self._protocol.transport.set_write_buffer_limits(high=UNSENT_BYTES)
-        self._send = send
-        self._gone = False
-        self._listener = asyncio.create_task(self._listen(receive))
-        self.wrote = time.monotonic()
-
-    async def ready(self) -> None:
-        """Wait until the socket takes more. Raises `_Gone`."""
-        self.raise_if_gone()
-        if self._protocol is not None and self._protocol.flow.write_paused:
-            await self._protocol.flow.drain()
-            self.raise_if_gone()
-
-    async def write_judged(self, data: bytes, holds: Callable[[], bool]) -> None:
-        """Write what was just found to hold. Usually nothing is awaited; an event too large for one piece is asked about before each,
-        and the connection is cut in the middle of an event that has become forbidden.
-        """
-        for start in range(0, len(data), PIECE_BYTES):
-            if start:
-                await self.ready()
-                if not holds():
-                    self._cut()
-            await self._send({"type": "http.response.body", "body": data[start : start + PIECE_BYTES], "more_body": True})
-        self.wrote = time.monotonic()
-
-    def _cut(self) -> None:
-        self._gone = True
-        if self._protocol is not None:
-            self._protocol.transport.abort()
-        raise _Gone
-
-    async def write(self, data: bytes) -> None:
-        """Wait for the socket and write what needs no judgement."""
-        if data:
-            await self.ready()
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            self.wrote = time.monotonic()
-
-    def raise_if_gone(self) -> None:
-        if self._gone or (self._protocol is not None and self._protocol.transport.is_closing()):
-            raise _Gone
-
-    def close(self) -> None:
-        self._listener.cancel()
-
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._gone = True

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import create_admin_app, create_app, let_go
 from gateway.settings import Settings
+from gateway.streams.outbound import Outlet
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +27,39 @@ SWITCH_S = 0.0005
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's own, shown to the stream plane, which must know whether a socket takes more before it judges what to write."""
+    """uvicorn's own, shown to the stream plane, which must know whether a socket takes more before it judges what to write, and what
+    of that has left. Where uvicorn or the peer is about to close it, it closes gracefully if nothing judged is unacknowledged.
+    """
+
+    outlet: Outlet | None = None
+    is_lost = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {"exchange.protocol": {"protocol": self}}
+        self._rest()
+
+    def eof_received(self) -> None:
+        self._rest()
+        super().eof_received()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._rest()
+        super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        self._rest()
+        super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.is_lost = True
+        if self.outlet is not None:
+            self.outlet.close()
+
+    def _rest(self) -> None:
+        if self.outlet is not None:
+            self.outlet.rest()
 
 
 class _Server(uvicorn.Server):

@@ -6,10 +6,12 @@ While the event loop computes, every answer of the database that the audit write
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, String, Table, insert
+from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, Select, String, Table, insert
+from sqlalchemy.dialects import postgresql
 
 from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.database import Moment
@@ -24,12 +26,22 @@ def connect(engine: Engine) -> Connection:
     return engine.connect()
 
 
-def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row]) -> None:
-    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none."""
+class Refused(Exception):
+    """The guard found no row, and nothing was written."""
+
+
+def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
+    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none.
+
+    With a `guard` none, unless that query finds a row in the same transaction. Raises `Refused`.
+    """
     with connection.begin():
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(_ONE_STATEMENT, (_json(entries), _json(spans)))
+            if not connection.exec_driver_sql(_one_statement(guard), (_json(entries), _json(spans))).scalar_one():
+                raise Refused
             return
+        if guard is not None and connection.execute(guard).first() is None:
+            raise Refused
         if entries:
             connection.execute(insert(AuditEntry), entries)
         if spans:
@@ -48,7 +60,8 @@ def _insert_from_json(model: type[AuditEntry | PublishedRange]) -> str:
     names = ", ".join(f'"{column.name}"' for column in columns)
     values = ", ".join(f"decode(\"{column.name}\", 'hex')" if _is_binary(column) else f'"{column.name}"' for column in columns)
     definitions = ", ".join(f'"{column.name}" {_json_type(column)}' for column in columns)
-    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM json_to_recordset(%s::json) AS rows({definitions})"  # noqa: S608 - our own names
+    rows = f"json_to_recordset(%s::json) AS rows({definitions})"
+    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
 
 
 def _is_binary(column: Column[Any]) -> bool:
@@ -61,4 +74,10 @@ def _json_type(column: Column[Any]) -> str:
     return types[type(column.type)]
 
 
-_ONE_STATEMENT = f"WITH entries AS ({_insert_from_json(AuditEntry)}) {_insert_from_json(PublishedRange)}"
+@lru_cache(maxsize=4)
+def _one_statement(guard: Select[Any] | None) -> str:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    query = "SELECT 1" if guard is None else str(guard.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    entries, spans = _insert_from_json(AuditEntry), _insert_from_json(PublishedRange)
+    # Materialised, so that it is asked once and its lock is held to the end.
+    return f"WITH guard AS MATERIALIZED ({query}), entries AS ({entries}), spans AS ({spans}) SELECT EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names

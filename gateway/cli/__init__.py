@@ -18,7 +18,7 @@ def main() -> None:
 
 def commands() -> typer.Typer:
     """All commands. `bench` is there where its benchmarks are: in a checkout."""
-    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, server
+    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, replicas, server
 
     exchange = typer.Typer(
         name="exchange",
@@ -27,7 +27,7 @@ def commands() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (server.setup, server.serve, server.migrate, server.doctor, demo.demo, call.call, call.me):
+    for command in (server.setup, server.serve, server.migrate, server.doctor, demo.demo, call.call, call.me, replicas.replicas):
         exchange.command()(command)
     if find_spec("tests") and find_spec("tests.benchmarks"):
         exchange.command()(server.bench)

@@ -81,14 +81,14 @@ def setup(
 
 
 def serve() -> None:
-    """Serve, until SIGTERM or Ctrl-C; streams end with a cursor that resumes them.
+    """Serve, until SIGTERM or Ctrl-C; streams end with a cursor that resumes them. A gateway that lost its lease is started again.
 
     Example: EXCHANGE_ENVIRONMENT=development exchange serve
     """
     with own_settings() as settings:
-        from gateway.serve import serve as serve_until_stopped
+        from gateway.supervise import supervise
 
-        serve_until_stopped(settings)
+        raise typer.Exit(supervise(settings))
 
 
 def migrate() -> None:

@@ -36,6 +36,7 @@ from gateway.streams.disclosed import Account
 from gateway.streams.gate import Gate
 from gateway.streams.limits import Bucket, OpenStreams, Requests
 from gateway.streams.log import EventLog
+from gateway.streams.outbound import Outbound
 from gateway.streams.reading import Permit
 from gateway.streams.sealing import SubjectKeys, opening_of
 from gateway.streams.shared import Shared
@@ -89,6 +90,7 @@ class Streams:
         self.srefs: dict[bytes, str] = {}
         """Subjects' `sref` by keyed hash of their identifier."""
         self.stamp = Stamp()
+        self.outbound = Outbound(changes, self.stamp)
         self.gate = Gate()
         self.open = OpenStreams()
         self.anonymous = Requests(settings.anonymous_requests_per_minute)
@@ -107,6 +109,7 @@ class Streams:
     def stop_streams(self) -> None:
         """Tell every stream to end with its cursor."""
         self.stopping = True
+        self.outbound.stop()
         self._wake_all()
 
     async def stop(self) -> None:
@@ -130,8 +133,9 @@ class Streams:
         Whoever was erased is forgotten when this returns. Raises `TimeoutError` if the event loop did not come to it: it is tried again.
         """
         gone = self._erased.on_changes(changes)
-        if any(change.forbids or change.kind.startswith("consent") for change in changes):
-            self.stamp.advance()
+        numbers = [change.n for change in changes if change.forbids or change.kind.startswith("consent")]
+        if numbers:
+            self.stamp.advance(numbers[-1])
         if gone:
             self._on_loop(lambda: self._forget(gone))
         if self._loop is not None and not self._loop.is_closed():

@@ -1,12 +1,11 @@
 """Views: what one contract sees of a block, judged by consent and rendered by its lens, built once for all its subscribers.
 
-A judgement carries the stamp of the last forbidding change that it knows and the instant until which it holds. Whoever is about
+A judgement carries the number of the last forbidding change that it knows and the instant until which it holds. Whoever is about
 to write asks `holds` first: a judgement that does not hold is made again, and never sent.
 """
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -57,6 +56,7 @@ class Judged:
     size: int
     """Bytes of all frames."""
     stamp: int
+    """The number of the last forbidding change that it knows."""
     until_ms: int
     srefs: Sequence[str | None] = ()
     """Whose event each frame is; empty where events are about nobody."""
@@ -128,15 +128,17 @@ class SubjectSecrets:
 
 
 class Stamp:
-    """The number of forbidding changes that this process has applied: what was judged before the last one must be judged again."""
+    """The number of the last forbidding change that this process has applied: what was judged before it must be judged again.
+
+    0 stands for whatever was in force when the process loaded its state.
+    """
 
     def __init__(self) -> None:
         self.value = 0
-        self._lock = threading.Lock()
 
-    def advance(self) -> None:
-        with self._lock:
-            self.value += 1
+    def advance(self, number: int) -> None:
+        """Every cache has applied this change. Called in the order of the changes, one at a time."""
+        self.value = number
 
 
 class View:
@@ -161,6 +163,10 @@ class View:
         self._stamp = stamp
         self._judgements = judgements
         self._opening = opening
+
+    def is_current(self, stamp: int) -> bool:
+        """True if no forbidding change was applied since `stamp`."""
+        return stamp == self._stamp.value
 
     def holds(self, judged: Judged, now_ms: int) -> bool:
         """True if nothing that was decided since forbids what was judged."""

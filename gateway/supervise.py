@@ -1,0 +1,80 @@
+"""Supervise: `exchange serve` runs the gateway as a child, and starts it again when it has ended itself or was killed.
+
+A replica that cannot renew its lease is ended, by itself or by the kernel, so that nothing forbidden leaves it; then another must
+take its place. What ends the supervisor ends the child too, at once: PR_SET_PDEATHSIG of prctl(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import structlog
+
+from gateway.barrier.protocol import ENDED_ITSELF
+from gateway.logs import set_up_logs
+from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+STEADY_S = 30.0
+"""A child that lived so long ended by chance: the next starts without delay."""
+PR_SET_PDEATHSIG = 1
+
+
+def supervise(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT, which the child gets as SIGTERM; the exit status.
+
+    A child that cannot start the first time is not started again: its status is the answer.
+    """
+    set_up_logs(settings)
+    return _Supervisor().run()
+
+
+class _Supervisor:
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+        self._has_served = False
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: self._stop())
+        pause = FIRST_PAUSE_S
+        while True:
+            began = time.monotonic()
+            self._child = subprocess.Popen([sys.executable, "-m", "gateway.supervise", str(os.getpid())])
+            if self._stopping:
+                self._stop()
+            status = self._child.wait()
+            self._has_served |= status in {ENDED_ITSELF, -signal.SIGKILL}
+            if self._stopping or status == 0 or not self._has_served:
+                return max(status, 0) if self._stopping else status
+            pause = FIRST_PAUSE_S if time.monotonic() - began > STEADY_S else min(2 * pause, LONGEST_PAUSE_S)
+            log.warning("gateway_ended", status=status, starts_again_in_s=pause)
+            time.sleep(pause)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        if self._child is not None:
+            self._child.terminate()
+
+
+def _die_with(parent: int) -> None:
+    """End this process when `parent` has ended, however that came. Linux alone can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    _die_with(int(sys.argv[1]))
+    from gateway.serve import serve  # the supervisor itself stays small
+
+    serve(Settings())

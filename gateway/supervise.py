@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -27,17 +28,18 @@ STEADY_S = 30.0
 PR_SET_PDEATHSIG = 1
 
 
-def supervise(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT, which the child gets as SIGTERM; the exit status.
+def supervise(settings: Settings, command: Sequence[str]) -> int:
+    """Run the gateway by this command, with this process's id after it, until SIGTERM or SIGINT, which it gets as SIGTERM; its status.
 
     A child that cannot start the first time is not started again: its status is the answer.
     """
     set_up_logs(settings)
-    return _Supervisor().run()
+    return _Supervisor([*command, str(os.getpid())]).run()
 
 
 class _Supervisor:
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._has_served = False
@@ -48,7 +50,7 @@ class _Supervisor:
         pause = FIRST_PAUSE_S
         while True:
             began = time.monotonic()
-            self._child = subprocess.Popen([sys.executable, "-m", "gateway.supervise", str(os.getpid())])
+            self._child = subprocess.Popen(self._command)
             if self._stopping:
                 self._stop()
             status = self._child.wait()
@@ -65,16 +67,9 @@ class _Supervisor:
             self._child.terminate()
 
 
-def _die_with(parent: int) -> None:
-    """End this process when `parent` has ended, however that came. Linux alone can do that."""
+def die_with(parent: int) -> None:
+    """End this process when `parent`, which has started it, has ended, however that came. Linux alone can do that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it has ended before
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    _die_with(int(sys.argv[1]))
-    from gateway.serve import serve  # the supervisor itself stays small
-
-    serve(Settings())

@@ -80,15 +80,20 @@ def setup(
         print(f"The keys are in {settings.resolved_key_file}: back them up apart from the database.")
 
 
-def serve() -> None:
+def serve(child_of: Annotated[int, typer.Option(hidden=True, help="Serve in this process, and end when that one ends.")] = 0) -> None:
     """Serve, until SIGTERM or Ctrl-C; streams end with a cursor that resumes them. A gateway that lost its lease is started again.
 
     Example: EXCHANGE_ENVIRONMENT=development exchange serve
     """
     with own_settings() as settings:
-        from gateway.supervise import supervise
+        from gateway.supervise import die_with, supervise
 
-        raise typer.Exit(supervise(settings))
+        if not child_of:
+            raise typer.Exit(supervise(settings, [sys.executable, "-m", "gateway.cli", "serve", "--child-of"]))
+        die_with(child_of)
+        from gateway.serve import serve  # the supervisor itself stays small
+
+        serve(settings)
 
 
 def migrate() -> None:

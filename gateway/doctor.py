@@ -12,7 +12,7 @@ import httpx2
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import FastAPI
-from sqlalchemy import func, select
+from sqlalchemy import func, not_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access import revisions
@@ -21,6 +21,7 @@ from gateway.access.decision import ENTRYPOINT, PolicyUnavailable
 from gateway.access.models import PolicyRevision
 from gateway.app import create_app
 from gateway.audit.models import AuditEntry
+from gateway.barrier.models import Lease
 from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat
 from gateway.database import now
 from gateway.errors import ExchangeError, SettingsRefused
@@ -33,6 +34,7 @@ FREE_BYTES = 1024**3
 CLOCK_SECONDS = 2.0
 """Tokens, signatures and the audit log bear so much difference between clocks."""
 ANSWER_SECONDS = 5.0
+NOBODY = "none is at work on this database: `exchange serve` starts one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ def _database(app: FastAPI) -> Finding:
 
 def _gateway(app: FastAPI) -> Finding:
     settings: Settings = app.state.settings
+    if app.state.database.engine.dialect.name != "sqlite":
+        return _replicas(app)
     address = f"http://{settings.host}:{settings.port}"
     try:
         hold_the_only_seat(app.state.database)()
@@ -99,7 +103,16 @@ def _gateway(app: FastAPI) -> Finding:
         return Finding(
             "gateway", False, f"another_gateway_is_live: one holds this database and is not ready at {address}. See its log, or stop it."
         )
-    return Finding("gateway", True, "none is at work on this database: `exchange serve` starts one")
+    return Finding("gateway", True, NOBODY)
+
+
+def _replicas(app: FastAPI) -> Finding:
+    with app.state.database.reading() as session:
+        leases = session.scalars(select(Lease).where(not_(Lease.fenced)).order_by(Lease.id)).all()
+    silent = [lease.id for lease in leases if lease.state(now()) == "silent"]
+    if silent:
+        return Finding("gateway", False, f"silent: {', '.join(silent)}. See its log; whoever forbids something next waits, and fences it.")
+    return Finding("gateway", True, f"at work: {', '.join(lease.id for lease in leases)}" if leases else NOBODY)
 
 
 def _clock(app: FastAPI) -> Finding:

@@ -104,7 +104,7 @@ class Gateway:
             command = [sys.executable, "-m", "gateway.cli", "serve"]
             self._process = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + READY_S
-        while not self._is_ready(policy=policy):
+        while not self.is_ready(policy=policy):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise GatewayFailed(f"the gateway did not get ready:\n{self._last_words()}")
             time.sleep(0.05)
@@ -189,7 +189,8 @@ class Gateway:
     def _last_words(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
 
-    def _is_ready(self, *, policy: bool) -> bool:
+    def is_ready(self, *, policy: bool) -> bool:
+        """True if it answers that it is; with `policy`, that its engine answers too."""
         with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
             return not policy or b'"policy":"ok"' in answer.read()
         return False

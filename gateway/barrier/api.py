@@ -20,7 +20,6 @@ from gateway.identity.principal import Allow, Principal, challenge
 
 router = APIRouter(prefix="/v1/replicas", tags=["operations"])
 
-SILENT_LEASES = 1.2
 RECENT = 100
 """Barriers of which the answer tells."""
 SHOWN: dict[str, Any] = {
@@ -99,7 +98,7 @@ def _shown(row: Lease, change: int) -> ReplicaDocument:
         id=row.id,
         incarnation=row.incarnation,
         address=row.address,
-        state=_state(row),
+        state=row.state(now()),
         joined_at=rfc3339(row.joined_at),
         renewed_at=rfc3339(row.renewed_at),
         beat=row.beat,
@@ -108,13 +107,6 @@ def _shown(row: Lease, change: int) -> ReplicaDocument:
         fenced_at=rfc3339(row.fenced_at) if row.fenced_at else None,
         fenced_by=row.fenced_by,
     )
-
-
-def _state(row: Lease) -> Literal["live", "silent", "fenced"]:
-    if row.fenced:
-        return "fenced"
-    quiet = (now() - row.renewed_at).total_seconds()
-    return "silent" if row.lease_s is not None and quiet > SILENT_LEASES * row.lease_s else "live"
 
 
 def _barriers(session: Session) -> BarriersDocument:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import BigInteger, Float
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gateway.database import Base
+
+SILENT_LEASES = 1.2
+"""A lease that shows no renewal for so many of itself is shown as silent."""
 
 
 class Lease(Base):
@@ -29,3 +33,10 @@ class Lease(Base):
     fenced: Mapped[bool]
     fenced_at: Mapped[datetime | None]
     fenced_by: Mapped[str | None]
+
+    def state(self, at: datetime) -> Literal["live", "silent", "fenced"]:
+        """What it looks like at this time, for people."""
+        if self.fenced:
+            return "fenced"
+        quiet = (at - self.renewed_at).total_seconds()
+        return "silent" if self.lease_s is not None and quiet > SILENT_LEASES * self.lease_s else "live"

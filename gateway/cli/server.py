@@ -42,7 +42,10 @@ def own_settings(**given: Any) -> Iterator[Settings]:
     except (SettingsRefused, ValueError) as refused:
         fail(_first_line(refused))
     except AnotherGatewayIsLive:
-        fail("another_gateway_is_live: another gateway is at work on this database.", "Stop it first: one gateway a database.")
+        fail(
+            "another_gateway_is_live: another gateway is at work on this database.",
+            "Stop it first: SQLite has one seat.",
+        )
     except ExchangeError as error:
         fail(str(error))
 

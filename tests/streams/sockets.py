@@ -73,7 +73,7 @@ class Here:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        while not self._server.started or not self.outside._is_ready(policy=True):
+        while not self._server.started or not self.outside.is_ready(policy=True):
             assert self._thread.is_alive()
             time.sleep(0.02)
         return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from sqlalchemy import select
 
 from consent.models import ConsentRecord, Notice
@@ -17,7 +17,7 @@ from consent.states import State
 from consent.subjects import find
 from gateway.catalog.directory import Catalog
 from gateway.catalog.documents import Slug
-from gateway.consents import notices
+from gateway.consents import examples, notices
 from gateway.consents.documents import (
     Asked,
     Chunk,
@@ -59,6 +59,9 @@ Reader = Annotated[Principal, Allow("consents:read")]
 Writer = Annotated[Principal, Allow("consents:write")]
 ConsentId = Annotated[str, Path(pattern=r"^cns_[0-9a-z]{26}$", examples=["cns_01kaqv8f7e9n3p5r7t9w1y3a5c"])]
 NoticeId = Annotated[str, Path(pattern=r"^ntc_[0-9a-z]{26}$", examples=["ntc_01kaqv8f7e9n3p5r7t9w1y3a5b"])]
+# A body that may be missing has no example of its own in the OpenAPI document: it is said here.
+Act = Annotated[Asked | None, Body(examples=[examples.ASKED_BY])]
+Reason = Annotated[Reasoned | None, Body(examples=[examples.REASON])]
 FROM_ANYWHERE = {"Access-Control-Allow-Origin": "*"}
 
 
@@ -224,13 +227,13 @@ def reply_yes(consent_id: ConsentId, body: Reply, caller: Writer, request: Reque
 
 
 @router.post("/consents/{consent_id}/refuse", summary="Record that a person says no to a request", response_model=Stopped)
-def reply_no(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
+def reply_no(consent_id: ConsentId, caller: Writer, request: Request, body: Act = None) -> Any:
     """From `requested` to `refused`."""
     return _stopped(request, consent_id, "refused", caller, body or Asked())
 
 
 @router.post("/consents/{consent_id}/withdraw", summary="Withdraw consent", response_model=Stopped)
-def withdraw_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
+def withdraw_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Act = None) -> Any:
     """End the record. When the call returns, no event of this person that only this consent let pass is delivered any more.
 
     The privacy officer does it for a person who asks in person. It asks for no evidence and needs nothing but the database; repeating
@@ -240,26 +243,26 @@ def withdraw_consent(consent_id: ConsentId, caller: Writer, request: Request, bo
 
 
 @router.post("/consents/{consent_id}/pause", summary="Pause consent", response_model=Stopped)
-def pause_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
+def pause_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Act = None) -> Any:
     """Nothing passes until the person resumes it; what is appended meanwhile never does, unless the notice covers earlier events."""
     return _stopped(request, consent_id, "paused", caller, body or Asked())
 
 
 @router.post("/consents/{consent_id}/resume", summary="Resume paused consent", response_model=Given)
-def resume_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Asked | None = None) -> Any:
+def resume_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Act = None) -> Any:
     """By the person only."""
     said = body or Asked()
     return _allowed(request, consent_id, "paused", caller, Told(said.asked_by, said.reason, _plain(said.evidence)))
 
 
 @router.post("/consents/{consent_id}/revoke", summary="Revoke consent, as its provider or the city", response_model=Stopped)
-def revoke_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Reasoned | None = None) -> Any:
+def revoke_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Reason = None) -> Any:
     """End the record by an act that is not the person's."""
     return _stopped(request, consent_id, "revoked", caller, body or Reasoned())
 
 
 @router.post("/consents/{consent_id}/invalidate", summary="Declare that consent never was valid", response_model=Stopped)
-def invalidate_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Reasoned | None = None) -> Any:
+def invalidate_consent(consent_id: ConsentId, caller: Writer, request: Request, body: Reason = None) -> Any:
     """End a record that should not be there: made by mistake, or of somebody who could not consent."""
     return _stopped(request, consent_id, "invalidated", caller, body or Reasoned())
 

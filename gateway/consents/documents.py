@@ -81,6 +81,8 @@ class NoticeDocument(BaseModel):
 class NoticePage(BaseModel):
     """A page of notices, each at its newest version."""
 
+    model_config = _like({"items": [examples.NOTICE], "next": None})
+
     items: list[NoticeDocument]
     next: str | None
 
@@ -138,7 +140,7 @@ class Reply(Document):
 class Asked(Document):
     """The person's own act, brought by who was asked for it."""
 
-    model_config = _like({"asked_by": "subject"})
+    model_config = _like(examples.ASKED_BY)
 
     asked_by: Person = "subject"
     reason: Word | None = None
@@ -148,7 +150,7 @@ class Asked(Document):
 class Reasoned(Document):
     """An act of the provider or of the city, with its reason."""
 
-    model_config = _like({"reason": "The study has ended."})
+    model_config = _like(examples.REASON)
 
     reason: Word | None = None
     evidence: Evidence | None = None

@@ -59,6 +59,8 @@ ANSWERED: dict[str, Any] = {
     "ended_at": None,
     "history": [{"state": "given", "at": "2026-11-23T12:00:00.250Z", "by": "subject", "reason": None}],
 }
+ASKED_BY: dict[str, Any] = {"asked_by": "subject"}
+REASON: dict[str, Any] = {"reason": "The study has ended."}
 CODE: dict[str, Any] = {"code": "W-5K2M-9QXT-0C7H-8PJD-3RVN-6YBA-1ZEF-4GWS"}
 RECEIPT = "eyJhbGciOiJFUzI1NiIsInR5cCI6ImNvbnNlbnQtcmVjZWlwdCtqd3QifQ..."
 GIVEN: dict[str, Any] = ANSWERED | {"receipt": RECEIPT, "withdrawal_code": CODE["code"]}

@@ -155,7 +155,7 @@ async def seal_fields(keys: SubjectKeys, dataset: DatasetView, events: list[dict
         for (*parents, name), place in fields:
             holder = _at(event["data"], tuple(parents))
             if isinstance(holder, dict) and name in holder:
-                holder[name] = seal(opened[sref], place, _json(holder[name], index))
+                holder[name] = seal(opened[sref], place, _json(holder[name], len(parents) + 2, index))
 
 
 def _is_needed(sealed: Path, rules: Iterable[FieldRule], filters: Iterable[Path], *, allow_list: bool) -> bool:
@@ -191,8 +191,11 @@ def _replaced(data: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
     return data | {name: _replaced(data[name], tuple(deeper), value) if deeper else value}
 
 
-def _json(value: Any, index: int) -> bytes:
+def _json(value: Any, depth: int, index: int) -> bytes:
+    """The JSON of a value that stands `depth` deep in its event: it must be writable there, once it is opened again."""
+    for _ in range(depth):
+        value = [value]
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value)[depth:-depth]
     except orjson.JSONEncodeError as error:
         raise Invalid([{"pointer": f"/{index}/data", "detail": "is nested too deep"}], "event_does_not_fit") from error

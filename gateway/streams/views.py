@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,7 @@ from gateway.streams.sealing import Opening, unopened
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
 KEPT_SHAPES = 8
+KEPT_SECRETS = 1_000_000
 
 unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
 withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
@@ -102,17 +103,21 @@ class Judgements:
 class SubjectSecrets:
     """The secrets that pseudonyms are made from, by `sref`: loaded once, a block's worth at a time. Those of `erased` are gone."""
 
-    def __init__(self, database: Database, erased: AbstractSet[str] = frozenset()) -> None:
+    def __init__(self, database: Database, erased: AbstractSet[str] = frozenset(), most: int = KEPT_SECRETS) -> None:
         self._database = database
+        self._most = most
         self.erased = erased
         self.known: dict[str, bytes] = {}
 
-    async def load(self, srefs: Iterable[str]) -> None:
+    async def load(self, srefs: Collection[str]) -> None:
         """Have the secrets of these subjects in `known`, where they exist. Raises `database_unavailable`."""
-        missing = [sref for sref in srefs if sref not in self.known]
-        if missing:
-            found = await anyio.to_thread.run_sync(self._read, missing)
-            if len(self.known) > 1_000_000:
+        asked: set[str] = set()
+        found: dict[str, bytes] = {}
+        # Again, because whoever makes room, we or another while we read, drops some that were there.
+        while missing := [sref for sref in srefs if sref not in self.known and sref not in asked]:
+            asked.update(missing)
+            found |= await anyio.to_thread.run_sync(self._read, missing)
+            if len(self.known) > self._most:
                 self.known.clear()
             # Whoever was erased while we read stays forgotten.
             self.known.update({sref: secret for sref, secret in found.items() if sref not in self.erased})
@@ -180,10 +185,12 @@ class View:
         # These rows are judged, even if they are dropped from the block while we wait for secrets and keys.
         rows, srefs = _shaped(block, self.lens.shape, self._dataset, self._opening)
         place = 0 if start <= block.first else bisect_left(rows, start, key=lambda row: row[0])
-        if self.lens.shape.pseudonymises:
-            await self._secrets.load(srefs)
+        # The stamp is read before consent is, and before we wait: a change that comes since is then judged again, not missed.
+        stamp = self._stamp.value
         closed = await self._open(self._opening, block, rows, place, now_ms) if self._opening is not None else 0
-        judged = self._judge(block, rows[place:] if place else rows, now_ms)
+        if self.lens.shape.pseudonymises:  # last, for what it loads others may drop while one waits
+            await self._secrets.load(srefs)
+        judged = self._judge(block, rows[place:] if place else rows, stamp, now_ms)
         if not closed:  # else a key-encryption key may come back
             self._judgements.keep(self, block, start, judged)
         return judged
@@ -218,9 +225,7 @@ class View:
             unfit.labels(self._dataset).inc(bad)
         return closed
 
-    def _judge(self, block: Block, rows: list[Row], now_ms: int) -> Judged:
-        # The stamp is read before consent is: a change that comes between is then judged again, not missed.
-        stamp = self._stamp.value
+    def _judge(self, block: Block, rows: list[Row], stamp: int, now_ms: int) -> Judged:
         fill, allows, secrets, erased = self.lens.fill, self._allows, self._secrets.known, self._secrets.erased
         frames: list[bytes] = []
         offsets: list[int] = []

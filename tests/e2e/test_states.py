@@ -135,7 +135,7 @@ def test_what_belongs_to_others_is_not_found(district: District, numbers: Number
     problem(send(stranger, "POST", f"/v1/consents/{consent}/withdraw"), "not_found")
     body = {"dataset": FOOTFALL, "subject": "person-others"}
     problem(send(stranger, "POST", "/v1/consents/search", body=body), "not_found")
-    given = body | {"purposes": ["transit-planning"], "recipients": ["any_recipient"], "given_by": "subject"}
+    given = body | {"purposes": ["transit-planning"], "recipients": ["any_recipient"], "notice": district.notice, "given_by": "subject"}
     problem(send(stranger, "POST", "/v1/consents", body=given), "not_found")
     problem(send(stranger, "PATCH", f"/v1/datasets/{numbers.slug}", body={"contact": "me"}, headers={"If-Match": "*"}), "not_the_owner")
     problem(send(stranger, "POST", f"/v1/datasets/{numbers.slug}/schemas", body={"schema": {"type": "object"}}), "not_the_owner")

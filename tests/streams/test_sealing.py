@@ -5,106 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pytest
-from jsonschema_rs import Draft202012Validator
 
 from consent.erasure import erase
 from consent.sealing import Broken, is_sealed
-from consent.subjects import srefs_of
 from gateway.access.lens import compile_shape
-from gateway.catalog.directory import DatasetView
-from gateway.database import Database
 from gateway.errors import ExchangeError, Invalid
-from gateway.key_encryption import KeyEncryptionKeys
-from gateway.keys import write_keys
-from gateway.migrations import upgrade
-from gateway.streams.sealing import SubjectKeys, opening_of, seal_fields
-
-
-class Stored(NamedTuple):
-    """An event as it is stored, whom it is about, and its JSON."""
-
-    event: dict[str, Any]
-    sref: str
-    value: bytes
-
-
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "visitor": {"type": "string"},
-        "zone": {"type": "string"},
-        "age": {"type": ["integer", "null"]},
-        "address": {"type": "object", "properties": {"city": {"type": "string"}, "street": {"type": "string"}}},
-    },
-}
-KEEP_ZONE = {"kind": "keep", "pointer": "/zone"}
-KEEP_AGE = {"kind": "keep", "pointer": "/age"}
-
-
-def dataset(*sealed: str, classification: str = "personal") -> DatasetView:
-    return DatasetView(
-        slug="visits",
-        owner_id="org_1",
-        title={},
-        description={},
-        classification=classification,
-        licence={},
-        licence_revoked=False,
-        key_pointer=None,
-        subject_pointer="/visitor",
-        subject_scheme="opaque",
-        personal_pointers=("/visitor", "/age", "/address"),
-        partitions=1,
-        retention=None,
-        topic="exchange.visits.1",
-        topic_id="1",
-        schemas={1: SCHEMA},
-        current=1,
-        offers={},
-        validator=Draft202012Validator(SCHEMA),
-        sealed_pointers=sealed,
-    )
-
-
-def visit(sref: str, **data: Any) -> dict[str, Any]:
-    return {"specversion": "1.0", "id": "1", "source": "/s", "type": "visit", "schemaversion": 1, "data": {"visitor": sref} | data}
-
-
-def stored(event: dict[str, Any]) -> Stored:
-    value = orjson.dumps(event)
-    return Stored(orjson.loads(value), event["data"]["visitor"], value)
-
-
-class Sealing:
-    """A database with two subjects, and the keys of a process."""
-
-    def __init__(self, folder: Path) -> None:
-        url = f"sqlite:///{folder / 'exchange.db'}"
-        upgrade(url)
-        self.folder = folder
-        self.database = Database(url)
-        write_keys(folder / "keys.json")
-        self.erased: set[str] = set()
-        self.keys = self.process()
-        with self.database.transaction() as session:
-            self.ann, self.bob = srefs_of(session, "k", bytes(32), "org_1", "opaque", ["ann", "bob"]).values()
-
-    def process(self, kek: str = "") -> SubjectKeys:
-        """The keys of another process; `kek` stands before those of the key file."""
-        return SubjectKeys(self.database, KeyEncryptionKeys(self.folder / "keys.json", kek), self.erased)
-
-    def seal(self, of: DatasetView, *events: dict[str, Any]) -> list[Stored]:
-        asyncio.run(seal_fields(self.keys, of, list(events)))
-        return [stored(event) for event in events]
-
-    def open(self, of: DatasetView, record: Stored, *obligations: dict[str, Any], keys: SubjectKeys | None = None) -> Any:
-        opening = opening_of(obligations, of, keys or self.process())
-        assert opening is not None
-        return opening.open(record.event, record.sref, asyncio.run(opening.keys_for([record[:2]])))["data"]
+from gateway.streams.sealing import opening_of, seal_fields
+from tests.streams.sealed import KEEP_AGE, KEEP_ZONE, Sealing, dataset, stored, visit
 
 
 @pytest.fixture
@@ -258,9 +169,19 @@ def test_a_key_that_was_being_read_during_the_erasure_is_not_kept(sealing: Seali
 
 
 def test_a_value_nested_too_deep_to_be_written_does_not_fit(sealing: Sealing) -> None:
-    deep: Any = 1
-    for _ in range(300):
-        deep = [deep]
+    def nested(deep: int) -> Any:
+        return [nested(deep - 1)] if deep else 1
+
+    def most_that_is_written(deep: int = 1) -> int:
+        try:
+            orjson.dumps(visit(sealing.ann, address=nested(deep + 1)))
+        except orjson.JSONEncodeError:
+            return deep
+        return most_that_is_written(deep + 1)
+
+    most = most_that_is_written()
+    (record,) = sealing.seal(dataset("/address"), visit(sealing.ann, address=nested(most)))
+    orjson.dumps(sealing.open(dataset("/address"), record, {"kind": "keep", "pointer": "/address"}))
     with pytest.raises(Invalid) as refused:
-        sealing.seal(dataset("/address"), visit(sealing.ann, address=deep))
+        sealing.seal(dataset("/address"), visit(sealing.ann, address=nested(most + 1)))
     assert refused.value.code == "event_does_not_fit"

@@ -1,0 +1,233 @@
+"""A city on several replicas: gateways of one exchange, subscribers on each, load on all, and calls of which an observer keeps count."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+from connectors.client import Client
+from tests.e2e.district import FOOTFALL, District, visit
+from tests.e2e.listener import until
+from tests.engines import Engines
+from tests.gateway import READER, Gateway
+from tests.replicas.observer import Observer, Shore, Subscriber
+
+BOUND_S = 10.5
+"""The longest that a call may take: what the barrier may wait, and half a second for the call itself."""
+TOKEN_S = 3600
+EVENTS_A_BATCH = 20
+PAUSE_S = 0.1
+PUBLISHERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An answer: `took` are seconds, `shore` is what the observed sockets had acknowledged when it came."""
+
+    status: int
+    document: dict[str, Any]
+    took: float
+    shore: Shore
+
+
+class Broken(Exception):
+    """A call that was not answered; `took` are seconds."""
+
+    def __init__(self, why: str, took: float) -> None:
+        super().__init__(why)
+        self.took = took
+
+
+@dataclass
+class City:
+    """`count` replicas, each with `streams` subscribers under contracts of their own. Use it in `with`: within, events flow."""
+
+    engines: Engines
+    folder: Path
+    count: int = 3
+    streams: int = 2
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.people: list[str] = []
+        """Whom events are about."""
+        self.observer = Observer()
+        self.replicas: list[Gateway] = []
+        self._numbers = itertools.count()
+        self._stop = threading.Event()
+        self._publishers = [threading.Thread(target=self._publish, args=(number,), daemon=True) for number in range(PUBLISHERS)]
+        self.published = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stop.set()
+        for publisher in self._publishers:
+            if publisher.is_alive():
+                publisher.join(10)
+        self.observer.__exit__(None, None, None)
+        for replica in reversed(self.replicas):
+            replica.close()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [("127.0.0.1", replica.port) for replica in self.replicas]
+
+    def subscriber(self, contract: str, home: int) -> Subscriber:
+        return Subscriber(contract, lambda: self.token(contract), self.addresses, home)
+
+    def token(self, contract: str | None = None) -> str:
+        """The consumer's for this contract, or the provider's. Asked for once: `renew_tokens` asks anew."""
+        client = self.consumer if contract else self.district.provider
+        assert client.credentials is not None
+        return client.credentials.token(client.http, contract)
+
+    def person(self) -> str:
+        """Somebody new."""
+        return f"person-{next(self._numbers):05d}"
+
+    def consent(self, person: str, replica: int) -> Call:
+        """Given at this replica; its events flow from then on."""
+        body = {"dataset": FOOTFALL, "purposes": ["transit-planning"], "recipients": ["any_recipient"], "subject": person}
+        said = self.call(replica, "POST", "/v1/consents", body | {"given_by": "subject", "notice": self.district.notice})
+        assert said.status == 201, said
+        self.people.append(person)
+        return said
+
+    def withdraw(self, consent: str, replica: int) -> Call:
+        return self.call(replica, "POST", f"/v1/consents/{consent}/withdraw")
+
+    def call(self, replica: int, method: str, path: str, body: Any = None, *, token: str | None = None) -> Call:
+        """One request at this replica, which is tried once. Raises `Broken`."""
+        headers = {"Authorization": f"Bearer {token or self.token()}", "Content-Type": "application/json"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.replicas[replica].port, timeout=BOUND_S)
+        began = time.monotonic()
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            # At once: what comes from here on came after the call.
+            took, shore = time.monotonic() - began, self.observer.shore()
+            return Call(answer.status, json.loads(answer.read() or b"{}"), took, shore)
+        except (OSError, http.client.HTTPException) as error:
+            raise Broken(type(error).__name__, time.monotonic() - began) from error
+        finally:
+            connection.close()
+
+    def signal(self, replica: int, number: signal.Signals) -> int:
+        """Send the gateway itself this signal; its process id."""
+        pid = self.replicas[replica].pid
+        os.kill(pid, number)
+        return pid
+
+    def cut_sessions(self, replica: int) -> int:
+        """End all sessions that this replica has at the database; how many."""
+        assert self.engines.real is not None
+        ending = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = %s"
+        url = self.engines.real.postgres.url().replace("+psycopg", "", 1)
+        with psycopg.connect(url, autocommit=True) as connection:
+            row = connection.execute(ending, [_name(replica)]).fetchone()
+        return int(row[0]) if row else 0
+
+    def standing(self, replica: int = 0) -> dict[str, Any]:
+        """`GET /v1/replicas` at this one, by the operator."""
+        found: dict[str, Any] = self.clients[replica].get("/v1/replicas")
+        return found
+
+    def wait_until_well(self, seconds: float = 30) -> None:
+        """Return once every replica is ready and live, and every subscriber hears new events."""
+        until(lambda: all(replica.is_ready(policy=True) for replica in self.replicas), "all replicas are ready", seconds)
+        until(self._are_live, "all leases are live", seconds)
+        until(lambda: all(subscriber.listens for subscriber in self.reading), "all subscribers listen", seconds)
+        if self.people:
+            self.wait_to_hear_more([len(subscriber.heard) for subscriber in self.reading], seconds)
+
+    def wait_to_hear_more(self, before: list[int], seconds: float = 30) -> None:
+        """Return once every subscriber has heard more than so many events."""
+        until(lambda: all(len(one.heard) > was for one, was in zip(self.reading, before, strict=True)), "all hear more", seconds)
+
+    def wait_to_hear(self, people: Iterable[str], seconds: float = 30) -> None:
+        """Return once every subscriber has heard of each of these people."""
+        wanted = {*people}
+        until(lambda: all(wanted <= subscriber.heard_of() for subscriber in self.reading), "all are heard of", seconds)
+
+    @property
+    def reading(self) -> list[Subscriber]:
+        """The subscribers that are to hear what flows."""
+        return [subscriber for subscriber in self.observer.subscribers if subscriber.stays]
+
+    def _are_live(self) -> bool:
+        with suppress(Exception):
+            live = [item["id"] for item in self.standing()["items"] if item["state"] == "live"]
+            return len({*live}) == self.count
+        return False
+
+    def _set_up(self) -> None:
+        lifetimes = {"EXCHANGE_TOKEN_LIFETIME_S": str(TOKEN_S)}
+        first: Gateway | None = None
+        for number in range(self.count):
+            environment = lifetimes | {"PGAPPNAME": _name(number)} | self.environment
+            replica = Gateway(self.engines, self.folder / _name(number), environment, beside=first)
+            first = first or replica
+            self.replicas.append(replica)
+        with ThreadPoolExecutor(self.count) as starting:
+            list(starting.map(Gateway.start, self.replicas))
+        first = self.replicas[0]
+        self.clients = [replica.operator() for replica in self.replicas]
+        self.district = District(first)
+        self.consumer: Client = first.partner("Start-up", scopes=READER)
+        self.observer.__enter__()
+        for home in range(self.count):
+            for _ in range(self.streams):
+                self.observer.watch(self.subscriber(self.district.contract(self.consumer), home))
+        for publisher in self._publishers:
+            publisher.start()
+
+    def _publish(self, number: int) -> None:
+        """Events of some people, again and again, at whichever replica takes them."""
+        chance, turn, connection = random.Random(number), number, None
+        while not self._stop.wait(PAUSE_S):
+            people = chance.sample(self.people, min(EVENTS_A_BATCH, len(self.people)))
+            if not people:
+                continue
+            body = json.dumps([visit(person, self.published) for person in people])
+            port = self.replicas[turn % self.count].port
+            connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            headers = {"Authorization": f"Bearer {self.token()}", "Content-Type": "application/cloudevents-batch+json"}
+            try:
+                connection.request("POST", f"/v1/datasets/{FOOTFALL}/events", body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                self.published += len(people) if answer.status == 201 else 0
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                connection, turn = None, turn + 1
+        if connection is not None:
+            connection.close()
+
+
+def _name(replica: int) -> str:
+    return f"replica-{replica}"

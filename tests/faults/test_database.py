@@ -25,10 +25,12 @@ from tests.faults.test_log import every_offset_is_named
 from tests.gateway import READER, Gateway
 
 NewGateway = Callable[..., Gateway]
+PATIENT = "30"
+"""Seconds of a lease that outlives the database's absence: the gateway sits it out, and does not end."""
 
 
 def test_without_its_database_the_gateway_says_so_and_comes_back_by_itself(new_gateway: NewGateway, postgres: Postgres) -> None:
-    gateway = new_gateway()
+    gateway = new_gateway(EXCHANGE_LEASE_S=PATIENT)
     numbers = Numbers(gateway)
     reader = gateway.partner("Reader", scopes=READER)
     contract = numbers.contract(reader)
@@ -63,7 +65,7 @@ def test_without_its_database_the_gateway_says_so_and_comes_back_by_itself(new_g
 
 
 def test_nobody_who_is_new_is_published_while_the_database_is_away(new_gateway: NewGateway, postgres: Postgres) -> None:
-    gateway = new_gateway()
+    gateway = new_gateway(EXCHANGE_LEASE_S=PATIENT)
     district = District(gateway)
     consumer = gateway.partner("Start-up", scopes=READER)
     contract, consent = district.contract(consumer), district.consent("person-known")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -29,6 +31,7 @@ from gateway.audit.denials import Denials
 from gateway.audit.release import AuditWriter
 from gateway.barrier import api as barrier_api
 from gateway.barrier.leases import Leases, Seat, lease_of
+from gateway.barrier.protocol import ENDED_ITSELF
 from gateway.barrier.replica import Replica
 from gateway.barrier.wait import Barrier
 from gateway.catalog import api as catalog_api
@@ -54,6 +57,10 @@ from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
 from gateway.notices.feed import Feed, forget_old
+from gateway.remembered.follower import Follower
+from gateway.remembered.guard import Guard
+from gateway.remembered.open import open_place
+from gateway.remembered.place import PlaceAway
 from gateway.settings import Settings
 from gateway.streams import api as streams_api
 from gateway.streams.kafka_log import KafkaLog
@@ -70,6 +77,8 @@ log = structlog.get_logger(__name__)
 EXPIRY_S = 2.0
 TIDY_S = 30.0
 TOPIC_S = 15.0
+CHECK_S = 4.0
+"""How long a start waits for the place that remembers. After that it is asked again and again, and nothing is delivered before."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -110,6 +119,8 @@ def create_app(settings: Settings) -> FastAPI:
     state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
     state.streams = _streams(state)
     _stand_at_the_barrier(state)
+    place = open_place(settings, state.database, state.log)
+    state.follower = Follower(state.database, place, went_back=lambda: _stand_back(state), whole_again=_begin_anew)
     # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
     known = (state.identity, state.catalog, state.contracts, state.consents)
     for room in (*known, state.activation, state.access, state.streams, state.notices):
@@ -143,6 +154,18 @@ def _stand_at_the_barrier(state: Any) -> None:
     # Who fences a replica looks for what it published and could not write down any more.
     gate = state.streams.gate
     state.barrier = Barrier(state.leases, state.audit.append, by=seat.id, on_fenced=gate.something_may_lack_its_entry)
+
+
+def _stand_back(state: Any) -> None:
+    """The database lacks what was forbidden: nothing more is delivered from what is known of it."""
+    state.streams.outbound.abort_all()
+    state.streams.stop_streams()
+
+
+def _begin_anew() -> None:
+    """The database was restored while this process had another history in memory: the next one starts from the database."""
+    sys.stderr.flush()
+    os._exit(ENDED_ITSELF)
 
 
 def _parties(contracts: Contracts, contract_id: str) -> tuple[str, str] | None:
@@ -193,6 +216,7 @@ def _routes(app: FastAPI) -> None:
     app.include_router(oauth.router)
     app.include_router(answers.router)
     operations.serve_documentation(app)
+    app.add_middleware(Guard, standing=lambda: app.state.follower.standing)
     app.add_middleware(Requests)
 
 
@@ -200,11 +224,17 @@ def _routes(app: FastAPI) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database)
+    try:
+        await _check_the_database(state)
+    except BaseException:
+        leave()
+        raise
     state.audit.start()
     state.denials.start()
     state.disclosures.start()
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
-    # After this process has applied what it forbids, it waits for the others.
+    # After this process has applied what it forbids, that is remembered elsewhere too, and it waits for the others.
+    state.database.after_commit.append(state.follower.committed)
     state.barrier.start()
     state.database.after_commit.append(state.barrier.wait_for_last)
     await state.streams.start()
@@ -215,6 +245,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(recover_forever(state.streams)),
         asyncio.create_task(_expire_contracts(app)),
         asyncio.create_task(_tidy(app)),
+        asyncio.create_task(state.follower.run()),
     ]
     log.info("started", environment=state.settings.environment, change=state.changes.applied)
     try:
@@ -229,6 +260,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.log.stop()
         await anyio.to_thread.run_sync(_stop, state, leave)
         log.info("stopped")
+
+
+async def _check_the_database(state: Any) -> None:
+    """Raises `DatabaseWentBack`. A place that is away stops no start: it is held against the database before anything is delivered."""
+    await state.log.start()
+    try:
+        async with asyncio.timeout(CHECK_S):
+            await state.follower.check()
+    except (PlaceAway, TimeoutError) as error:
+        log.warning("not_held_against_what_is_remembered", reason=str(error) or type(error).__name__)
+    finally:
+        await state.log.stop()
 
 
 def _load(app: FastAPI, session: Session) -> None:

@@ -44,7 +44,31 @@ ONLY_ALLOWS = frozenset(
         "organization_created",
     },
 )
-"""The kinds that can only allow something; every other kind forbids (design, section 6)."""
+"""The kinds that can only allow something."""
+FORBIDS = frozenset(
+    {
+        "classification_lowered",
+        "classification_raised",
+        "client_changed",
+        "client_revoked",
+        "consent_invalidated",
+        "consent_paused",
+        "consent_refused",
+        "consent_revoked",
+        "consent_withdrawn",
+        "contract_ended",
+        "contract_suspended",
+        "database_restored",
+        "dataset_changed",
+        "licence_revoked",
+        "organization_changed",
+        "policy_activated",
+        "refusals_imported",
+        "schema_published",
+        "subject_erased",
+    },
+)
+"""The kinds that forbid something, or may (design, section 6). `gateway/remembered/kinds.py` says of each how it outlives the database."""
 
 
 class Counter(Base):
@@ -76,7 +100,12 @@ class Change:
 
 
 def note(session: Session, kind: str, about: str) -> int:
-    """Write a change into the caller's transaction and return its number. Holds the counter row until the commit."""
+    """Write a change into the caller's transaction and return its number. Holds the counter row until the commit.
+
+    Raises `ValueError` for a kind that is on neither list: whether it forbids is not left to chance.
+    """
+    if kind not in ONLY_ALLOWS and kind not in FORBIDS:
+        raise ValueError(f"{kind} is no kind of change")
     n = session.execute(update(Counter).where(Counter.id == 1).values(n=Counter.n + 1).returning(Counter.n)).scalar_one()
     session.add(ChangeRow(n=n, kind=kind, object=about, forbids=kind not in ONLY_ALLOWS))
     session.info["forbids"] = n if kind not in ONLY_ALLOWS else session.info.get("forbids", 0)

@@ -18,6 +18,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import create_admin_app, create_app, let_go
+from gateway.barrier.protocol import WENT_BACK
+from gateway.remembered.standing import DatabaseWentBack
 from gateway.settings import Settings
 from gateway.streams.outbound import Outlet
 
@@ -84,8 +86,12 @@ def serve(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     app = create_app(settings)
     # Not left to the server, which would print a traceback where the command line says what to do.
-    async with app.router.lifespan_context(app):
-        await _answer_until_told(app, settings)
+    try:
+        async with app.router.lifespan_context(app):
+            await _answer_until_told(app, settings)
+    except DatabaseWentBack as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(WENT_BACK) from error
 
 
 async def _answer_until_told(app: FastAPI, settings: Settings) -> None:

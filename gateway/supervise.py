@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from gateway.barrier.protocol import ENDED_ITSELF
+from gateway.barrier.protocol import ENDED_ITSELF, WENT_BACK
 from gateway.logs import set_up_logs
 from gateway.settings import Settings
 
@@ -54,6 +54,8 @@ class _Supervisor:
             if self._stopping:
                 self._stop()
             status = self._child.wait()
+            if status == WENT_BACK:
+                return 1  # it has said what is to be done
             self._has_served |= status in {ENDED_ITSELF, -signal.SIGKILL}
             if self._stopping or status == 0 or not self._has_served:
                 return max(status, 0) if self._stopping else status

@@ -42,6 +42,8 @@ CONFIRMS_WITHIN = 2.0
 """Leases in which a replica that renews must confirm what it knows to be committed, or end itself."""
 ENDED_ITSELF = 75
 """The exit status of a process that carries `End` out: another is to be started in its place."""
+WENT_BACK = 76
+"""The exit status of one that was refused its database, which has gone back: none is to be started before it is restored."""
 LONGEST_RETRY_S = 0.25
 READ_SOON_S, READ_LATER_S, SOON_S = 0.01, 0.05, 0.5
 """Leases are read every `READ_SOON_S` for `SOON_S` after a commit, then every `READ_LATER_S`."""

@@ -55,7 +55,7 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
         self.log = self.folder / "gateway.log"
-        self.issuer = self.beside.issuer if self.beside else self.url
+        self.issuer: str = self.beside.issuer if self.beside else self.url
         self.key_file: Path = self.beside.key_file if self.beside else self.folder / "keys.json"
         self._token: str = self.beside._token if self.beside else secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None

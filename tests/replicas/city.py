@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -23,9 +24,10 @@ import psycopg
 from connectors.client import Client
 from tests.e2e.district import FOOTFALL, District, visit
 from tests.e2e.listener import until
-from tests.engines import Engines
+from tests.engines import Engines, Postgres
 from tests.gateway import READER, Gateway
-from tests.replicas.observer import Observer, Shore, Subscriber
+from tests.replicas.observer import Observer, Shore, Subscriber, Tap
+from tests.replicas.proxy import Proxy
 
 BOUND_S = 10.5
 """The longest that a call may take: what the barrier may wait, and half a second for the call itself."""
@@ -69,6 +71,8 @@ class City:
         self.observer = Observer()
         self.replicas: list[Gateway] = []
         self._numbers = itertools.count()
+        self.wires: list[Proxy] = []
+        """By replica, its connections to the database."""
         self._stop = threading.Event()
         self._publishers = [threading.Thread(target=self._publish, args=(number,), daemon=True) for number in range(PUBLISHERS)]
         self.published = 0
@@ -92,6 +96,8 @@ class City:
         self.observer.__exit__(None, None, None)
         for replica in reversed(self.replicas):
             replica.close()
+        for wire in self.wires:
+            wire.close()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -118,6 +124,15 @@ class City:
         self.people.append(person)
         return said
 
+    def consents(self, count: int = 1) -> dict[str, str]:
+        """People who consent now, and are heard of on every stream: their records by name."""
+        given = {}
+        for number in range(count):
+            person = self.person()
+            given[person] = str(self.consent(person, number % self.count).document["id"])
+        self.wait_to_hear(given)
+        return given
+
     def withdraw(self, consent: str, replica: int) -> Call:
         return self.call(replica, "POST", f"/v1/consents/{consent}/withdraw")
 
@@ -143,11 +158,18 @@ class City:
         os.kill(pid, number)
         return pid
 
+    def is_dead(self, pid: int) -> bool:
+        """True if nothing runs under this process id, nor ever will go on."""
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return state in {"Z", "X"}
+
     def cut_sessions(self, replica: int) -> int:
         """End all sessions that this replica has at the database; how many."""
-        assert self.engines.real is not None
         ending = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = %s"
-        url = self.engines.real.postgres.url().replace("+psycopg", "", 1)
+        url = self._postgres.url().replace("+psycopg", "", 1)
         with psycopg.connect(url, autocommit=True) as connection:
             row = connection.execute(ending, [_name(replica)]).fetchone()
         return int(row[0]) if row else 0
@@ -157,7 +179,7 @@ class City:
         found: dict[str, Any] = self.clients[replica].get("/v1/replicas")
         return found
 
-    def wait_until_well(self, seconds: float = 30) -> None:
+    def wait_until_well(self, seconds: float = 60) -> None:
         """Return once every replica is ready and live, and every subscriber hears new events."""
         until(lambda: all(replica.is_ready(policy=True) for replica in self.replicas), "all replicas are ready", seconds)
         until(self._are_live, "all leases are live", seconds)
@@ -179,6 +201,21 @@ class City:
         """The subscribers that are to hear what flows."""
         return [subscriber for subscriber in self.observer.subscribers if subscriber.stays]
 
+    def is_backed_up(self, tap: Tap) -> bool:
+        """True once what the gateway has for a reader that does not read stands, and does not get less."""
+        was = tap.acknowledged()
+        time.sleep(1.5)
+        return 0 < was == tap.acknowledged()
+
+    def seat(self, replica: int) -> str:
+        """How this replica is called."""
+        return f"{socket.gethostname()}:{self.replicas[replica].port}"
+
+    @property
+    def _postgres(self) -> Postgres:
+        assert self.engines.real is not None
+        return self.engines.real.postgres
+
     def _are_live(self) -> bool:
         with suppress(Exception):
             live = [item["id"] for item in self.standing()["items"] if item["state"] == "live"]
@@ -188,10 +225,14 @@ class City:
     def _set_up(self) -> None:
         lifetimes = {"EXCHANGE_TOKEN_LIFETIME_S": str(TOKEN_S)}
         first: Gateway | None = None
+        direct = ""
         for number in range(self.count):
             environment = lifetimes | {"PGAPPNAME": _name(number)} | self.environment
             replica = Gateway(self.engines, self.folder / _name(number), environment, beside=first)
+            direct = direct or replica.database_url
             first = first or replica
+            self.wires.append(Proxy(self._postgres.port))
+            replica.database_url = direct.replace(f":{self._postgres.port}/", f":{self.wires[-1].port}/")
             self.replicas.append(replica)
         with ThreadPoolExecutor(self.count) as starting:
             list(starting.map(Gateway.start, self.replicas))

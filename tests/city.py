@@ -74,9 +74,9 @@ class City:
         for room in (self.identity, self.catalog, self.consents):
             self.changes.listen(room.on_changes)
         self.changes.start(self._load)
-        leases = Leases(database, math.inf)
-        self.replica = Replica(leases, Seat.at("city", 0), self.changes, NothingUnderWay())
-        self.barrier = Barrier(leases, self._note_down, by="city")
+        self.leases = Leases(database, math.inf)
+        self.replica = Replica(self.leases, Seat.at("city", 0), self.changes, NothingUnderWay())
+        self.barrier = Barrier(self.leases, self._note_down, by="city")
         self.barrier.start()
         database.after_commit.append(self.barrier.wait_for_last)
         self.http = TestClient(self._app(), base_url=ISSUER)
@@ -174,3 +174,4 @@ def a_city(database: Database, folder: Path) -> Iterator[City]:
         yield city
     city.changes.stop()
     city.barrier.stop()
+    city.leases.close()

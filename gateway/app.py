@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
     state.streams = _streams(state)
     _stand_at_the_barrier(state)
-    place = open_place(settings, state.database, state.log)
+    place = open_place(settings, state.keys, state.database, state.log)
     state.follower = Follower(state.database, place, went_back=lambda: _stand_back(state), whole_again=_begin_anew)
     # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
     known = (state.identity, state.catalog, state.contracts, state.consents)

@@ -22,9 +22,11 @@ from gateway.access.models import PolicyRevision
 from gateway.app import create_app
 from gateway.audit.models import AuditEntry
 from gateway.barrier.models import Lease
-from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat
+from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat, last
 from gateway.database import now
 from gateway.errors import ExchangeError, SettingsRefused
+from gateway.remembered.place import Place, PlaceAway
+from gateway.remembered.standing import DatabaseWentBack, reached, require_whole
 from gateway.resources import ROOT
 from gateway.settings import Settings
 from gateway.streams.log import LogUnavailable
@@ -34,6 +36,8 @@ FREE_BYTES = 1024**3
 CLOCK_SECONDS = 2.0
 """Tokens, signatures and the audit log bear so much difference between clocks."""
 ANSWER_SECONDS = 5.0
+FOLLOWS_SECONDS = 2.5
+"""In which a gateway has written a change to the place that remembers."""
 NOBODY = "none is at work on this database: `exchange serve` starts one"
 
 
@@ -62,6 +66,7 @@ def examine(settings: Settings, *, least_free: int = FREE_BYTES) -> Iterator[Fin
         yield database
         if database.well:
             yield from (look(app) for look in (_gateway, _clock, _policy))
+            yield asyncio.run(_memory(app))
         yield asyncio.run(_log(app))
     finally:
         app.state.engine.close()
@@ -177,6 +182,46 @@ async def _log(app: FastAPI) -> Finding:
             f"{where} does not answer ({type(error).__name__}): publishing and reading answer 503. Start it, and see EXCHANGE_LOG_URL.",
         )
     return Finding("log", True, f"{where} answers")
+
+
+async def _memory(app: FastAPI) -> Finding:
+    """What is remembered outside the database: whether the database has it, and how far it is behind."""
+    place: Place = app.state.follower.place
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await app.state.log.start()
+            try:
+                behind = await _behind(app, place)
+                if behind and _somebody_is_at_work(app):  # who is done with it by then
+                    await asyncio.sleep(FOLLOWS_SECONDS)
+                    behind = await _behind(app, place)
+            finally:
+                await app.state.log.stop()
+    except DatabaseWentBack as error:
+        return Finding("memory", False, str(error))
+    except (PlaceAway, SettingsRefused, TimeoutError, OSError) as error:
+        mend = "what is forbidden takes effect, but a database restored from a dump would not know it. Mend the log."
+        return Finding("memory", False, f"{place.where} does not answer ({type(error).__name__}): {mend}")
+    if behind and _somebody_is_at_work(app):
+        return Finding("memory", False, f"{place.where} lacks {behind} changes, and nobody writes them there: see the gateway's log.")
+    lag = f"; {behind} changes wait for a gateway, which writes them there" if behind else ""
+    return Finding("memory", True, f"{place.where} remembers what was forbidden{lag}")
+
+
+async def _behind(app: FastAPI, place: Place) -> int:
+    """Changes that are not remembered yet. Raises `DatabaseWentBack`, `PlaceAway`."""
+    tail = await place.tail()
+    with app.state.database.reading() as session:
+        require_whole(session, place.where, tail)
+        return max(0, last(session) - reached(tail))
+
+
+def _somebody_is_at_work(app: FastAPI) -> bool:
+    with app.state.database.reading() as session:
+        leases = session.scalars(select(Lease).where(not_(Lease.fenced))).all()
+    if app.state.database.engine.dialect.name == "sqlite":  # where a lease does not run out
+        return bool(leases) and _answers(f"http://{app.state.settings.host}:{app.state.settings.port}/readyz")
+    return any(lease.state(now()) == "live" for lease in leases)
 
 
 def _answers(url: str) -> bool:

@@ -7,19 +7,21 @@ from sqlalchemy import select
 from gateway.database import Database
 from gateway.errors import SettingsRefused
 from gateway.identity.models import Organization
-from gateway.remembered.place import FILE, Place, RememberedFile, RememberedTopic
+from gateway.keys import Keys
+from gateway.remembered.place import FILE, Lines, Place, RememberedFile, RememberedTopic
 from gateway.settings import Settings
 from gateway.streams.log import EventLog
 
 
-def open_place(settings: Settings, database: Database, event_log: EventLog) -> Place:
+def open_place(settings: Settings, keys: Keys, database: Database, event_log: EventLog) -> Place:
     """A topic beside the events where the log is a server, else a file in the data folder. Opens nothing yet.
 
     `event_log` is started and stopped by the caller.
     """
+    lines = Lines(keys.secret("remembered"))
     if settings.log_url:
-        return RememberedTopic(event_log, lambda: _exchange(database))
-    return RememberedFile(settings.data_dir / FILE)
+        return RememberedTopic(event_log, lines, lambda: _exchange(database))
+    return RememberedFile(settings.data_dir / FILE, lines)
 
 
 def _exchange(database: Database) -> str:

@@ -8,6 +8,7 @@ there by `sref`, which means nobody once its row is gone.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,12 @@ from typing import Any, Protocol
 
 import anyio.to_thread
 import orjson
+import structlog
 
+from gateway.keys import SecretKey, b64
 from gateway.streams.log import EventLog, LogUnavailable, TopicGone
+
+log = structlog.get_logger(__name__)
 
 TOPIC = "exchange.control"
 FILE = "remembered.jsonl"
@@ -46,14 +51,38 @@ class Remembered:
     redo: Mapping[str, Any] | None = None
     mark: bool = False
 
-    def line(self) -> bytes:
-        """One line of JSON, without its end."""
-        members: dict[str, Any] = {"n": self.n, "kind": self.kind, "object": self.object, "forbids": self.forbids}
-        if self.redo is not None:
-            members["redo"] = self.redo
-        if self.mark:
+
+class Lines:
+    """Entries as lines of JSON, each with a keyed hash of what it says: who can write to the place cannot make the exchange believe it."""
+
+    def __init__(self, key: SecretKey) -> None:
+        self._key = key
+
+    def write(self, entry: Remembered) -> bytes:
+        """The line, without its end."""
+        members: dict[str, Any] = {"n": entry.n, "kind": entry.kind, "object": entry.object, "forbids": entry.forbids}
+        if entry.redo is not None:
+            members["redo"] = entry.redo
+        if entry.mark:
             members["mark"] = True
-        return orjson.dumps(members)
+        return orjson.dumps(members | {"mac": self._mac(members)})
+
+    def read(self, line: bytes) -> Remembered | None:
+        """The entry; None for what a crash has left of one, and for what is not the exchange's own."""
+        try:
+            members = orjson.loads(line)
+            told = members.pop("mac")
+            if not hmac.compare_digest(told, self._mac(members)):
+                log.warning("not_our_own_entry", n=members["n"])
+                return None
+            return Remembered(
+                members["n"], members["kind"], members["object"], members["forbids"], members.get("redo"), members.get("mark", False)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def _mac(self, members: Mapping[str, Any]) -> str:
+        return b64(self._key.mac(orjson.dumps(members, option=orjson.OPT_SORT_KEYS)))
 
 
 class Place(Protocol):
@@ -75,8 +104,9 @@ class Place(Protocol):
 class RememberedFile:
     """A `Place` in the data folder: JSON lines, mode 0600, flushed to the disk with each append. It has one writer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lines: Lines) -> None:
         self.where = f"the file {path}"
+        self._lines = lines
         self._path = path
 
     async def append(self, entries: Sequence[Remembered]) -> None:
@@ -89,7 +119,7 @@ class RememberedFile:
         try:
             with self._path.open("rb") as file:
                 for line in file:
-                    if (entry := _parsed(line)) is not None:
+                    if (entry := self._lines.read(line)) is not None:
                         yield entry
         except FileNotFoundError:
             return
@@ -97,7 +127,7 @@ class RememberedFile:
             raise PlaceAway(f"{self._path}: {error.strerror}") from error
 
     def _append(self, entries: Sequence[Remembered]) -> None:
-        lines = b"".join(entry.line() + b"\n" for entry in entries)
+        lines = b"".join(self._lines.write(entry) + b"\n" for entry in entries)
         try:
             is_new = not self._path.exists()
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
@@ -121,7 +151,7 @@ class RememberedFile:
                 while True:
                     file.seek(max(0, size - window))
                     lines = file.read().split(b"\n")[0 if window >= size else 1 :]
-                    entries = [entry for line in lines if (entry := _parsed(line)) is not None]
+                    entries = [entry for line in lines if (entry := self._lines.read(line)) is not None]
                     if window >= size or any(entry.mark for entry in entries):
                         return entries
                     window *= 2
@@ -137,9 +167,10 @@ class RememberedTopic:
     `exchange` gives this one's identifier, which is the same in every copy of its database; it blocks, and is asked once.
     """
 
-    def __init__(self, log: EventLog, exchange: Callable[[], str]) -> None:
+    def __init__(self, event_log: EventLog, lines: Lines, exchange: Callable[[], str]) -> None:
         self.where = f"the topic {TOPIC}"
-        self._log = log
+        self._log = event_log
+        self._lines = lines
         self._exchange = exchange
         self._name = ""
 
@@ -147,7 +178,7 @@ class RememberedTopic:
         topic = await self._topic()
         try:
             await self._log.ensure_topic(topic, partitions=1, retention_ms=None)
-            for part in _parts([(None, entry.line()) for entry in entries]):
+            for part in _parts([(None, self._lines.write(entry)) for entry in entries]):
                 await self._log.append(topic, 0, part)
         except (LogUnavailable, TopicGone) as error:
             raise PlaceAway(f"{topic}: {error}") from error
@@ -190,19 +221,10 @@ class RememberedTopic:
             if not fetched.records:
                 raise LogUnavailable(f"offset {offset} gave nothing")
             for found, _, _, value in fetched.records:
-                if found < end and (entry := _parsed(value)) is not None:
+                if found < end and (entry := self._lines.read(value)) is not None:
                     yield entry
             offset = fetched.records[-1][0] + 1
             await asyncio.sleep(0)
-
-
-def _parsed(line: bytes) -> Remembered | None:
-    """The entry; None for what a crash has left of one."""
-    try:
-        found = orjson.loads(line)
-        return Remembered(found["n"], found["kind"], found["object"], found["forbids"], found.get("redo"), found.get("mark", False))
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _parts(records: Sequence[tuple[None, bytes]]) -> list[list[tuple[None, bytes]]]:

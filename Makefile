@@ -19,6 +19,7 @@ endif
 
 help:
 	@echo 'make demo     see it work, on the embedded engines (ARGS=--exit: do not stay up)'
+	@echo "              (ARGS='--engines --replicas 2': on Kafka, PostgreSQL and OPA, with two gateways)"
 	@echo 'make test     every test, on the embedded and the real engines (ENGINES=embedded: the quick way)'
 	@echo 'make check    format, lint, types, imports, the caps of the house; seconds'
 	@echo 'make engines  fetch and start Kafka, OPA and PostgreSQL for development, until Ctrl-C'

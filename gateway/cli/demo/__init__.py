@@ -26,11 +26,13 @@ def demo(
 ) -> None:
     """Start an exchange, load Port Credit, and tell a story of real calls that checks what it claims; exit code 1 if one is false.
 
-    It runs on the embedded engines, which need nothing installed. With --engines it installs (once, minutes) and starts Kafka,
-    PostgreSQL and OPA; with --replicas 2 two gateways stand on them, and a resident's events stop in a stream at each when the
-    withdrawal at one of them has returned.
+    It runs on the embedded engines, which need nothing installed.
 
-    Examples: exchange demo --exit; exchange demo --engines --replicas 2
+    With --engines it installs (once, minutes) and starts Kafka, PostgreSQL and OPA, new and empty.
+
+    With --replicas 2 two gateways stand on them: a resident withdraws at one, and is heard of no more in a stream at each.
+
+    Example: exchange demo --engines --replicas 2
     """
     from connectors.client import ProblemError
     from gateway.cli.demo.engines import are_here, real_engines

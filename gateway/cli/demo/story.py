@@ -24,15 +24,17 @@ def tell(exchange: Exchange, screen: Screen, began: float, *, engines: str, leav
         withdrawal.a_visitor_holds_a_receipt(cast, known)
         listeners = footfall.read_what_is_allowed(cast, known)
         footfall.advertising_is_denied(cast)
-        withdrawal.a_visitor_withdraws(cast, known, listeners)
+        resident = withdrawal.a_visitor_withdraws(cast, known, listeners)
         footfall.the_contract_is_suspended(cast, known, listeners)
         audited.the_auditor_asks(cast, [transit, known.contract], listeners)
         screen.say(f"\nEvery claim held. {time.monotonic() - began:.0f} seconds.")
         if not leave:
             path = exchange.folder / "env"
-            write = partial(tour.write_environment, path, exchange, cast, {"OFFER": offer, "TRANSIT": transit, "FOOTFALL": known.contract})
+            named = {"OFFER": offer, "TRANSIT": transit, "FOOTFALL": known.contract, "RESIDENT": resident}
+            held = {"RECEIPT": known.receipts[withdrawal.ANOTHER], "WITHDRAWAL_CODE": known.consents[withdrawal.ANOTHER]}
+            write = partial(tour.write_environment, path, exchange, cast, named | held)
             write()
-            tour.show(screen, path)
-            tour.stay(exchange, write)
+            tour.show(screen, path, len(exchange.urls))
+            tour.stay(exchange, cast, known, write)
     finally:
         cast.close()

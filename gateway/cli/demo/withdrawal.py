@@ -19,7 +19,7 @@ from gateway.cli.demo.cast import Cast
 from gateway.cli.demo.footfall import BATCH, PATIENCE_SECONDS, SLUG, Footfall, shown, shown_by_rule, streams
 from gateway.cli.demo.listener import Listener
 
-WHO = visits.visitor(0)
+WHO, ANOTHER = visits.visitor(0), visits.visitor(1)
 CURL_SECONDS = 20
 
 
@@ -42,10 +42,10 @@ def a_visitor_holds_a_receipt(cast: Cast, known: Footfall) -> None:
 
 
 def a_visitor_withdraws(cast: Cast, known: Footfall, listeners: list[Listener]) -> str:
-    """One visitor's events stop in all open streams, while others go on; returns under which name they came."""
+    """One visitor's events stop in all open streams, while others go on; returns under which name those of `ANOTHER` come."""
     screen = cast.screen
     screen.act("The resident withdraws consent, in the middle of the stream")
-    pseudonym = pseudonym_of(cast, known, listeners, WHO)
+    pseudonym, another = (_pseudonym(cast, known, listeners, who) for who in (WHO, ANOTHER))
     url = str(cast.readers[-1].http.base_url).rstrip("/")
     answer = _withdraw(cast, url, known.consents.pop(WHO))
     screen.claim(answer.get("state") == "withdrawn", f"withdrawn at {answer.get('effective_at')}, without an account")
@@ -65,10 +65,10 @@ def a_visitor_withdraws(cast: Cast, known: Footfall, listeners: list[Listener]) 
     screen.claim(
         len(live) == len(cast.readers), f"{len(live)} live, the slowest withdrawal or other barrier {standing['barriers']['slowest_ms']} ms"
     )
-    return pseudonym
+    return another
 
 
-def pseudonym_of(cast: Cast, known: Footfall, listeners: list[Listener], who: str) -> str:
+def _pseudonym(cast: Cast, known: Footfall, listeners: list[Listener], who: str) -> str:
     """Publish one visit of one visitor and see under which name it arrives."""
     one = next(event for event in known.visits if event["data"]["visitor"] == who)
     seen = [len(listener.events) for listener in listeners]

@@ -6,10 +6,8 @@ import http.client
 import itertools
 import json
 import os
-import random
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,19 +20,17 @@ from typing import Any, Self
 import psycopg
 
 from connectors.client import Client
-from tests.e2e.district import FOOTFALL, District, visit
+from tests.e2e.district import FOOTFALL, District
 from tests.e2e.listener import until
 from tests.engines import Engines, Postgres
 from tests.gateway import READER, Gateway
+from tests.replicas.load import Load
 from tests.replicas.observer import Observer, Shore, Subscriber, Tap
 from tests.replicas.proxy import Proxy
 
 BOUND_S = 10.5
 """The longest that a call may take: what the barrier may wait, and half a second for the call itself."""
 TOKEN_S = 3600
-EVENTS_A_BATCH = 20
-PAUSE_S = 0.1
-PUBLISHERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +69,8 @@ class City:
         self._numbers = itertools.count()
         self.wires: list[Proxy] = []
         """By replica, its connections to the database."""
-        self._stop = threading.Event()
-        self._publishers = [threading.Thread(target=self._publish, args=(number,), daemon=True) for number in range(PUBLISHERS)]
-        self.published = 0
+        self._renewed = time.monotonic()
+        self._load: Load | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -89,10 +84,8 @@ class City:
         self.close()
 
     def close(self) -> None:
-        self._stop.set()
-        for publisher in self._publishers:
-            if publisher.is_alive():
-                publisher.join(10)
+        if self._load is not None:
+            self._load.stop()
         self.observer.__exit__(None, None, None)
         for replica in reversed(self.replicas):
             replica.close()
@@ -107,10 +100,20 @@ class City:
         return Subscriber(contract, lambda: self.token(contract), self.addresses, home)
 
     def token(self, contract: str | None = None) -> str:
-        """The consumer's for this contract, or the provider's. Asked for once: `renew_tokens` asks anew."""
+        """The consumer's for this contract, or the provider's. Kept until `renew_tokens`."""
         client = self.consumer if contract else self.district.provider
         assert client.credentials is not None
         return client.credentials.token(client.http, contract)
+
+    def renew_tokens(self) -> None:
+        """Ask for new ones, while everybody is well: nobody is asked for hours, or by the threads of observer and load."""
+        if time.monotonic() > self._renewed + TOKEN_S / 2:
+            self._renewed = time.monotonic()
+            for client, of in ((self.consumer, [one.contract for one in self.reading]), (self.district.provider, [None])):
+                for contract in of:
+                    assert client.credentials is not None
+                    client.credentials.forget(contract)
+                    self.token(contract)
 
     def person(self) -> str:
         """Somebody new."""
@@ -158,14 +161,6 @@ class City:
         os.kill(pid, number)
         return pid
 
-    def is_dead(self, pid: int) -> bool:
-        """True if nothing runs under this process id, nor ever will go on."""
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        return state in {"Z", "X"}
-
     def cut_sessions(self, replica: int) -> int:
         """End all sessions that this replica has at the database; how many."""
         ending = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = %s"
@@ -185,11 +180,11 @@ class City:
         until(self._are_live, "all leases are live", seconds)
         until(lambda: all(subscriber.listens for subscriber in self.reading), "all subscribers listen", seconds)
         if self.people:
-            self.wait_to_hear_more([len(subscriber.heard) for subscriber in self.reading], seconds)
+            self.wait_to_hear_more([subscriber.count for subscriber in self.reading], seconds)
 
     def wait_to_hear_more(self, before: list[int], seconds: float = 30) -> None:
         """Return once every subscriber has heard more than so many events."""
-        until(lambda: all(len(one.heard) > was for one, was in zip(self.reading, before, strict=True)), "all hear more", seconds)
+        until(lambda: all(one.count > was for one, was in zip(self.reading, before, strict=True)), "all hear more", seconds)
 
     def wait_to_hear(self, people: Iterable[str], seconds: float = 30) -> None:
         """Return once every subscriber has heard of each of these people."""
@@ -200,12 +195,6 @@ class City:
     def reading(self) -> list[Subscriber]:
         """The subscribers that are to hear what flows."""
         return [subscriber for subscriber in self.observer.subscribers if subscriber.stays]
-
-    def is_backed_up(self, tap: Tap) -> bool:
-        """True once what the gateway has for a reader that does not read stands, and does not get less."""
-        was = tap.acknowledged()
-        time.sleep(1.5)
-        return 0 < was == tap.acknowledged()
 
     def seat(self, replica: int) -> str:
         """How this replica is called."""
@@ -244,31 +233,25 @@ class City:
         for home in range(self.count):
             for _ in range(self.streams):
                 self.observer.watch(self.subscriber(self.district.contract(self.consumer), home))
-        for publisher in self._publishers:
-            publisher.start()
-
-    def _publish(self, number: int) -> None:
-        """Events of some people, again and again, at whichever replica takes them."""
-        chance, turn, connection = random.Random(number), number, None
-        while not self._stop.wait(PAUSE_S):
-            people = chance.sample(self.people, min(EVENTS_A_BATCH, len(self.people)))
-            if not people:
-                continue
-            body = json.dumps([visit(person, self.published) for person in people])
-            port = self.replicas[turn % self.count].port
-            connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-            headers = {"Authorization": f"Bearer {self.token()}", "Content-Type": "application/cloudevents-batch+json"}
-            try:
-                connection.request("POST", f"/v1/datasets/{FOOTFALL}/events", body, headers)
-                answer = connection.getresponse()
-                answer.read()
-                self.published += len(people) if answer.status == 201 else 0
-            except (OSError, http.client.HTTPException):
-                connection.close()
-                connection, turn = None, turn + 1
-        if connection is not None:
-            connection.close()
+        self._load = Load([replica.port for replica in self.replicas], self.token, self.people)
+        self._load.start()
 
 
 def _name(replica: int) -> str:
     return f"replica-{replica}"
+
+
+def is_dead(pid: int) -> bool:
+    """True if nothing runs under this process id, nor ever will go on."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in {"Z", "X"}
+
+
+def is_backed_up(tap: Tap) -> bool:
+    """True once what the gateway has for a reader that does not read stands, and does not get less."""
+    was = tap.acknowledged()
+    time.sleep(1.5)
+    return 0 < was == tap.acknowledged()

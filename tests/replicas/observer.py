@@ -65,6 +65,7 @@ class Tap:
         self.opened = time.monotonic()
         self.received = 0
         self.heard: list[Heard] = []
+        self.people: set[str] = set()
         self.cursor: bytes | None = None
         self.status = 0
         self.ended: bytes | None = None
@@ -148,6 +149,7 @@ class Tap:
                 self.cursor = line[4:]
         if lines[0].startswith(b"data: ") and (identifier := IDENTIFIER.search(lines[0])):
             self.heard.append(Heard(identifier[1].decode(), end, at))
+            self.people.add(self.heard[-1].identifier.rsplit("-", 2)[0])
         elif lines[0] == b"event: end":
             self.ended = message
 
@@ -171,12 +173,13 @@ class Subscriber:
         return self.taps[-1] if self.taps and not self.taps[-1].over else None
 
     @property
-    def heard(self) -> list[Heard]:
-        return [heard for tap in self.taps for heard in tap.heard]
+    def count(self) -> int:
+        """Events that it has heard."""
+        return sum(len(tap.heard) for tap in self.taps)
 
     def heard_of(self) -> set[str]:
         """The people whose events came."""
-        return {heard.identifier.rsplit("-", 2)[0] for heard in self.heard}
+        return {person for tap in self.taps for person in tap.people}
 
     @property
     def listens(self) -> bool:
@@ -251,6 +254,7 @@ class Observer:
                 over, subscriber.taps[:-1] = subscriber.taps[:-1], []
                 for tap in subscriber.taps:
                     tap.heard.clear()
+                    tap.people.clear()
                     tap.cursor = tap.cursor or next((before.cursor for before in reversed(over) if before.cursor), None)
             self.subscribers[:] = [subscriber for subscriber in self.subscribers if subscriber.stays]
 

@@ -23,7 +23,7 @@ from tests.e2e.wire import assert_calm
 from tests.engines import Engines, Kafka
 from tests.faults.test_policy_engine import with_rules
 from tests.gateway import READER
-from tests.replicas.city import Call, City
+from tests.replicas.city import Call, City, is_backed_up, is_dead
 from tests.replicas.observer import Subscriber
 
 OTHERS = 15
@@ -62,7 +62,7 @@ def shortly(act: Callable[[], object], after_s: float) -> Iterator[None]:
 def assert_nothing_more(city: City, call: Call, person: str, *, others_go_on: bool = True) -> None:
     """The call has passed; no byte of this person came after it, and others went on."""
     assert call.status == 200, call.document
-    before = [len(subscriber.heard) for subscriber in city.reading]
+    before = [subscriber.count for subscriber in city.reading]
     time.sleep(AFTERWARDS_S)
     if others_go_on:
         city.wait_to_hear_more(before)
@@ -102,7 +102,7 @@ def test_a_stopped_replica_confirms_when_it_goes_on_or_is_dead_when_the_call_ret
 
     with shortly(goes_on, stopped_s):
         call = city.withdraw(consent, 2)
-        dead = city.is_dead(pid)
+        dead = is_dead(pid)
         assert call.took < 2 * LEASE_S
         assert dead == (stopped_s > LEASE_S)
     assert_nothing_more(city, call, person)
@@ -112,7 +112,7 @@ def test_a_stalled_reader_that_reads_on_finds_nothing_that_was_withdrawn(city: C
     ((person, consent),) = city.consents().items()
     stalled = city.subscriber(city.reading[0].contract, 1)
     tap = city.observer.stall(stalled)
-    until(lambda: city.is_backed_up(tap), "its socket is full")
+    until(lambda: is_backed_up(tap), "its socket is full")
     call = city.withdraw(consent, 0)
     assert call.took < 2
     city.observer.read_on(tap)
@@ -134,7 +134,7 @@ def test_a_replica_that_the_database_does_not_hear_of_ends_itself_before_the_cal
     pid = city.replicas[1].pid
     city.wires[1].cut()
     call = city.withdraw(consent, 0)
-    dead = city.is_dead(pid)
+    dead = is_dead(pid)
     city.wires[1].mend()
     assert dead
     assert call.took < 2 * LEASE_S
@@ -145,7 +145,7 @@ def other(city: City, contract: str | None = None) -> Subscriber:
     """One more subscriber, at the last replica, who hears already; under a contract of its own unless one is given."""
     made = city.subscriber(contract or city.district.contract(city.consumer), city.count - 1)
     city.observer.watch(made)
-    until(lambda: len(made.heard) > 0, "it hears")
+    until(lambda: made.count > 0, "it hears")
     return made
 
 
@@ -166,7 +166,7 @@ def test_a_client_that_is_revoked_at_one_replica_hears_nothing_at_another(city: 
     token = client.credentials.token(client.http, contract)
     subscriber = Subscriber(contract, lambda: token, city.addresses, city.count - 1)
     city.observer.watch(subscriber)
-    until(lambda: len(subscriber.heard) > 0, "it hears")
+    until(lambda: subscriber.count > 0, "it hears")
     operator = city.clients[0].credentials
     assert operator is not None
     call = city.call(0, "POST", f"/v1/clients/{client.credentials.client_id}/revoke", token=operator.token(city.clients[0].http))

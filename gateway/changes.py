@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, Engine, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from gateway.database import Base, Database
+from gateway.errors import AnotherGatewayIsLive
 
 if TYPE_CHECKING:
     import psycopg
@@ -213,10 +214,6 @@ class Hints:
         connection.autocommit = True
         connection.execute(f"LISTEN {CHANNEL}")
         return connection
-
-
-class AnotherGatewayIsLive(RuntimeError):
-    """A second gateway on one SQLite database."""
 
 
 def hold_the_only_seat(database: Database) -> Callable[[], None]:

@@ -22,9 +22,9 @@ from gateway.access.models import PolicyRevision
 from gateway.app import create_app
 from gateway.audit.models import AuditEntry
 from gateway.barrier.models import Lease
-from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat, last
+from gateway.changes import hold_the_only_seat, last
 from gateway.database import now
-from gateway.errors import ExchangeError, SettingsRefused
+from gateway.errors import AnotherGatewayIsLive, ExchangeError, SettingsRefused
 from gateway.remembered.place import Place, PlaceAway
 from gateway.remembered.standing import DatabaseWentBack, reached, require_whole
 from gateway.resources import ROOT

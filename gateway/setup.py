@@ -12,9 +12,9 @@ from gateway.access.revisions import active, install, read_files
 from gateway.audit.record import Entry, record
 from gateway.barrier.leases import Leases, lease_of
 from gateway.barrier.wait import Barrier
-from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat
+from gateway.changes import hold_the_only_seat
 from gateway.database import Database
-from gateway.errors import SettingsRefused
+from gateway.errors import AnotherGatewayIsLive, SettingsRefused
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import add_key_encryption_key, read_keys, write_keys

@@ -34,8 +34,7 @@ def servers_packages() -> Iterator[None]:
 def own_settings(**given: Any) -> Iterator[Settings]:
     """The settings of `EXCHANGE_...`; those that are refused are exit code 1, with what to do."""
     with servers_packages():
-        from gateway.changes import AnotherGatewayIsLive
-        from gateway.errors import ExchangeError, SettingsRefused
+        from gateway.errors import AnotherGatewayIsLive, ExchangeError, SettingsRefused
         from gateway.settings import Settings
     try:
         yield Settings(**given)

@@ -27,7 +27,7 @@ from tests.engines import Engines
 from tests.engines.opa import Opa
 from tests.engines.process import free_port
 
-READY_S = 20.0
+READY_S = 60.0
 READER = ("catalog:read", "contracts:read", "contracts:write", "events:read", "audit:read", "consents:read")
 PROVIDER = (*READER, "catalog:write", "events:publish", "consents:write")
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx2
 
 MARK = ".exchange-demo"
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
 

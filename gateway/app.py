@@ -257,6 +257,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(TimeoutError):
             await state.streams.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await state.follower.stop()
         await state.log.stop()
         await anyio.to_thread.run_sync(_stop, state, leave)
         log.info("stopped")

@@ -27,7 +27,7 @@ from gateway.remembered.standing import DatabaseWentBack, Standing, reached, req
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 1.0
+EVERY_S, LAST_S = 1.0, 2.0
 AT_ONCE = 200
 """Changes that are read at once."""
 MOST_HELD = 5_000
@@ -99,6 +99,15 @@ class Follower:
             except TimeoutError:
                 own = False
             self._wake.clear()
+
+    async def stop(self) -> None:
+        """Carry what is left, for two seconds at most: the next start carries the rest."""
+        if self.standing is Standing.WHOLE:
+            try:
+                async with asyncio.timeout(LAST_S):
+                    await self.carry()
+            except (PlaceAway, DatabaseWentBack, ExchangeError, TimeoutError) as error:
+                log.warning("not_remembered_yet", place=self.place.where, error=str(error))
 
     def begin_at(self, n: int) -> None:
         """Carry what was committed after change `n`, whatever is remembered up to there. Blocks. Raises `database_unavailable`."""

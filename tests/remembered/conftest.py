@@ -8,6 +8,9 @@ import pytest
 from tests.engines import Engines
 from tests.gateway import Gateway
 
+READY_S = 60.0
+"""A drill starts a gateway four times, and has time."""
+
 
 @pytest.fixture
 def new_gateway(engines: Engines, tmp_path: Path) -> Iterator[Callable[[], Gateway]]:
@@ -15,7 +18,7 @@ def new_gateway(engines: Engines, tmp_path: Path) -> Iterator[Callable[[], Gatew
     made: list[Gateway] = []
 
     def new() -> Gateway:
-        gateway = Gateway(engines, tmp_path / f"gateway-{len(made)}")
+        gateway = Gateway(engines, tmp_path / f"gateway-{len(made)}", ready_s=READY_S)
         made.append(gateway)
         gateway.start()
         return gateway

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.client import Client, ProblemError
-from tests.e2e.district import FOOTFALL, District, pulled, visit
+from gateway.access.revisions import active
+from gateway.doctor import examine
+from gateway.restore import Restored, restore
+from gateway.setup import activate_policies
+from tests.e2e.district import FOOTFALL, STOPS, District, dataset_document, pulled, visit
+from tests.faults.test_policy_engine import with_rules
 from tests.gateway import READER, Gateway, GatewayFailed
 from tests.remembered.dumps import Dump
+
+PERSONAL = dataset_document(FOOTFALL)["personal_pointers"]
+NewGateway = Callable[[], Gateway]
 
 
 def names(events: list[dict[str, Any]]) -> set[str]:
@@ -23,7 +32,11 @@ def names(events: list[dict[str, Any]]) -> set[str]:
 
 def exchange(gateway: Gateway, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gateway.cli", *words]
-    return subprocess.run(command, env=gateway._environment(), capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=gateway._environment(), capture_output=True, text=True, check=False, timeout=90)
+
+
+def applied_again(gateway: Gateway, *, dry_run: bool = False) -> Restored:
+    return restore(gateway.settings(), dry_run=dry_run, progress=lambda _done, _of: None)
 
 
 def refused(gateway: Gateway) -> str:
@@ -32,34 +45,104 @@ def refused(gateway: Gateway) -> str:
     return str(failed.value)
 
 
-def test_what_was_withdrawn_and_ended_stays_so_after_last_nights_database_is_restored(new_gateway: Callable[[], Gateway]) -> None:
+def patched(client: Client, path: str, **changes: Any) -> None:
+    client.patch(path, changes, etag=client.request("GET", path).headers["ETag"])
+
+
+@dataclass
+class Yesterday:
+    """A district at night: who had consented, and who received what."""
+
+    district: District
+    consumer: Client
+    contract: str
+    consents: dict[str, str]
+
+    @classmethod
+    def of(cls, gateway: Gateway) -> Yesterday:
+        district = District(gateway)
+        consumer = gateway.partner("Start-up", scopes=READER)
+        made = cls(district, consumer, district.contract(consumer), {name: district.consent(name) for name in ("ada", "bea", "carl")})
+        district.publish(*(visit(name) for name in made.consents))
+        assert made.received() == {"ada", "bea", "carl"}
+        return made
+
+    def received(self) -> set[str]:
+        return names(pulled(self.consumer, self.contract))
+
+
+def test_what_was_forbidden_stays_so_after_last_nights_database_is_restored(new_gateway: NewGateway, tmp_path: Path) -> None:
     gateway = new_gateway()
-    district = District(gateway)
-    consumer, other = (gateway.partner(name, scopes=READER) for name in ("Start-up", "Other"))
-    consents = {name: district.consent(name) for name in ("ada", "bea")}
-    contract, ended = district.contract(consumer), district.contract(other)
-    district.publish(*(visit(name) for name in consents))
-    assert names(pulled(consumer, contract)) == {"ada", "bea"}
+    yesterday = Yesterday.of(gateway)
+    district, provider, operator = yesterday.district, yesterday.district.provider, gateway.operator()
+    ending, pausing, suspended, revoked = (gateway.partner(name, scopes=READER) for name in ("Ending", "Pausing", "Suspended", "Revoked"))
+    rotated = gateway.partner("Rotated", scopes=READER, strong=False)
+    ended, paused = district.contract(ending), district.contract(pausing)
+    provider.post("/v1/datasets", dataset_document(STOPS))
+    organization = suspended.get("/v1/me")["organization"]["id"]
     gateway.stop()
     dump = Dump(gateway)
 
     gateway.start()
-    district.provider.post(f"/v1/consents/{consents['ada']}/withdraw")
-    other.post(f"/v1/contracts/{ended}/end", {"reason": "done"})
-    time.sleep(1)
+    provider.post(f"/v1/consents/{yesterday.consents['ada']}/withdraw")
+    provider.post("/v1/subjects/erase", {"dataset": FOOTFALL, "subject": "carl"})
+    ending.post(f"/v1/contracts/{ended}/end", {"reason": "done"})
+    provider.post(f"/v1/contracts/{paused}/suspend", {"reason": "look into it"})
+    operator.post(f"/v1/organizations/{organization}/suspend")
+    operator.post(f"/v1/clients/{id_of(revoked)}/revoke")
+    secret = operator.post(f"/v1/clients/{id_of(rotated)}/rotate")["client_secret"]
+    patched(provider, f"/v1/datasets/{FOOTFALL}", classification="sensitive", personal_pointers=[*PERSONAL, "/dwell_seconds"])
+    patched(provider, f"/v1/datasets/{STOPS}", licence_revoked=True)
+    activate_policies(gateway.settings(), with_rules(tmp_path, "fewer", lambda rules: rules[:1]))
     gateway.stop()
+    digest = digest_of(gateway)
     dump.put_back()
 
-    assert "exchange restore" in refused(gateway)
-    tried = exchange(gateway, "restore", "--dry-run", "--json")
-    assert tried.returncode == 0, tried.stderr
-    assert len(json.loads(tried.stdout)["reapplied"]) == 2
-    done = exchange(gateway, "restore", "--json")
-    assert done.returncode == 0, done.stderr
-    gateway.start()
+    restore_as_the_drill_says(gateway)
 
-    assert names(pulled(consumer, contract)) == {"bea"}
-    assert other.get(f"/v1/contracts/{ended}")["state"] == "ended"
-    assert district.provider.get(f"/v1/consents/{consents['ada']}")["state"] == "withdrawn"
-    again = exchange(gateway, "doctor", "--json")
-    print(again.stdout)
+    gateway.start()
+    assert yesterday.received() == {"bea"}
+    assert provider.get(f"/v1/consents/{yesterday.consents['ada']}")["state"] == "withdrawn"
+    assert not provider.post("/v1/subjects/erase", {"dataset": FOOTFALL, "subject": "carl"})["found"]
+    assert ending.get(f"/v1/contracts/{ended}")["state"] == "ended"
+    assert pausing.get(f"/v1/contracts/{paused}")["state"] == "suspended"
+    dataset = provider.get(f"/v1/datasets/{FOOTFALL}")
+    assert dataset["classification"] == "sensitive"
+    assert "/dwell_seconds" in dataset["personal_pointers"]
+    assert provider.get(f"/v1/datasets/{STOPS}")["licence_revoked"]
+    assert digest_of(gateway) == digest
+    for out in (suspended, revoked, rotated):
+        assert out.credentials is not None
+        out.credentials.forget(None)
+        with pytest.raises(ProblemError):
+            out.get("/v1/contracts")
+    gateway.client(id_of(rotated), secret=secret).get("/v1/contracts")
+
+
+def restore_as_the_drill_says(gateway: Gateway) -> None:
+    assert "database_went_back" in (said := refused(gateway))
+    assert "exchange restore" in said
+    (memory,) = (finding for finding in examine(gateway.settings()) if finding.part == "memory")
+    assert not memory.well
+    tried = applied_again(gateway, dry_run=True)
+    command = exchange(gateway, "restore", "--json")
+    assert command.returncode == 0, command.stderr + command.stdout
+    done = json.loads(command.stdout)
+    assert [thing["object"] for thing in done["reapplied"]] == [thing.object for thing in tried.reapplied]
+    assert done["change"] > done["remembered"]
+    assert applied_again(gateway).missing == 0
+
+
+def id_of(client: Client) -> str:
+    assert client.credentials is not None
+    return client.credentials.client_id
+
+
+def digest_of(gateway: Gateway) -> str:
+    """The active policy's digest."""
+    database = gateway.database()
+    with database.reading() as session:
+        revision = active(session)
+    database.close()
+    assert revision is not None
+    return revision.digest

@@ -85,6 +85,9 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     app = create_app(settings)
+    # Before the lease runs, which long work without a turn for other threads could cost this process.
+    _calm_the_collector()
+    _share_the_interpreter()
     # Not left to the server, which would print a traceback where the command line says what to do.
     try:
         async with app.router.lifespan_context(app):
@@ -102,8 +105,7 @@ async def _answer_until_told(app: FastAPI, settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     servers = [asyncio.create_task(server.serve(sockets=[_bind(server.config)])) for server in (private, public)]
-    _calm_the_collector()
-    _share_the_interpreter()
+    gc.freeze()
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait([*servers, waiting], return_when=asyncio.FIRST_COMPLETED)
     let_go(app)
@@ -149,7 +151,7 @@ def _share_the_interpreter() -> None:
 
 
 def _calm_the_collector() -> None:
-    """What was made at start stays; a rarer collection takes the 40 ms tail of requests away."""
+    """What is made at start stays; a rarer collection takes the 40 ms tail of requests away."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

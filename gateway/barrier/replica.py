@@ -90,6 +90,8 @@ class Replica:
         return self._lease
 
     def _join(self) -> None:
+        # What renews has its connection before the lease runs: making one may take a busy machine longer than that.
+        self._leases.standing()
         actions = deque(self._holder.loaded(self._changes.applied))
         for _ in range(JOINS_MOST):
             if self._joined:

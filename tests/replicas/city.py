@@ -31,6 +31,8 @@ from tests.replicas.proxy import Proxy
 BOUND_S = 10.5
 """The longest that a call may take: what the barrier may wait, and half a second for the call itself."""
 TOKEN_S = 3600
+READY_S = 60.0
+"""In which all of them start, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ class City:
         direct = ""
         for number in range(self.count):
             environment = lifetimes | {"PGAPPNAME": _name(number)} | self.environment
-            replica = Gateway(self.engines, self.folder / _name(number), environment, beside=first)
+            replica = Gateway(self.engines, self.folder / _name(number), environment, beside=first, ready_s=READY_S)
             direct = direct or replica.database_url
             first = first or replica
             self.wires.append(Proxy(self._postgres.port))

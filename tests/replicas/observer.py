@@ -224,7 +224,8 @@ class Observer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._thread.join(10)
         for subscriber in self.subscribers:
             if subscriber.tap:
                 subscriber.tap.close(rudely=True)

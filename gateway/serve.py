@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import orjson
@@ -72,19 +72,19 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, make_app: Callable[[Settings], FastAPI] = create_app) -> None:
     """Run until SIGINT or SIGTERM; then streams end with a cursor each. Raises `SystemExit` if it cannot start."""
     set_up_logs(settings)
     if sys.platform == "win32":
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, make_app))
         return
     import uvloop
 
-    uvloop.run(_serve(settings))
+    uvloop.run(_serve(settings, make_app))
 
 
-async def _serve(settings: Settings) -> None:
-    app = create_app(settings)
+async def _serve(settings: Settings, make_app: Callable[[Settings], FastAPI]) -> None:
+    app = make_app(settings)
     # Before the lease runs, which long work without a turn for other threads could cost this process.
     _calm_the_collector()
     _share_the_interpreter()

@@ -48,6 +48,9 @@ class Gateway:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     beside: Gateway | None = None
+    program: tuple[str, ...] = ("-m", "gateway.cli", "serve")
+    """What Python runs."""
+    ready_s: float = READY_S
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,9 +104,9 @@ class Gateway:
         if self.opa is not None and policy and not self.opa.running:
             self.opa.start()
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "gateway.cli", "serve"]
+            command = [sys.executable, *self.program]
             self._process = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log)
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + self.ready_s
         while not self.is_ready(policy=policy):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise GatewayFailed(f"the gateway did not get ready:\n{self._last_words()}")

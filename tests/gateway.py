@@ -86,7 +86,11 @@ class Gateway:
         )
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except GatewayFailed:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 
 from connectors.client import Client, ProblemError
+from consent.models import ConsentRecord
 from gateway.access.revisions import active
+from gateway.changes import ChangeRow, Counter, last
 from gateway.doctor import examine
 from gateway.restore import Restored, restore
 from gateway.setup import activate_policies
 from tests.e2e.district import FOOTFALL, STOPS, District, dataset_document, pulled, visit
+from tests.e2e.listener import Listener, until
+from tests.engines import Kafka
 from tests.faults.test_policy_engine import with_rules
 from tests.gateway import READER, Gateway, GatewayFailed
 from tests.remembered.dumps import Dump
@@ -146,3 +151,32 @@ def digest_of(gateway: Gateway) -> str:
     database.close()
     assert revision is not None
     return revision.digest
+
+
+def test_a_gateway_that_runs_notices_stops_its_streams_and_serves_again_when_it_is_restored(new_gateway: NewGateway, kafka: Kafka) -> None:
+    gateway = new_gateway()
+    yesterday = Yesterday.of(gateway)
+    database = gateway.database()
+    with database.reading() as session:
+        standby_has = last(session)
+    yesterday.district.provider.post(f"/v1/consents/{yesterday.consents['ada']}/withdraw")
+    with Listener(yesterday.consumer, yesterday.contract) as listener:
+        until(lambda: remembered(gateway), "the withdrawal is remembered")
+        with database.transaction() as session:
+            session.execute(update(ConsentRecord).values(state="given", ended_at=None))
+            session.execute(delete(ChangeRow).where(ChangeRow.n > standby_has))
+            session.execute(update(Counter).values(n=standby_has))
+        until(listener.gone.is_set, "the end of the stream")
+    database.close()
+    with pytest.raises(ProblemError) as told:
+        yesterday.consumer.request("GET", f"/v1/contracts/{yesterday.contract}")
+    assert told.value.code == "database_went_back"
+
+    assert [thing.kind for thing in applied_again(gateway).reapplied] == ["consent_withdrawn"]
+    until(lambda: gateway.is_ready(policy=True), "the next start")
+    assert yesterday.received() == {"bea", "carl"}
+
+
+def remembered(gateway: Gateway) -> bool:
+    (memory,) = (finding for finding in examine(gateway.settings()) if finding.part == "memory")
+    return memory.well and "wait" not in memory.says

@@ -251,13 +251,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await state.follower.stop()
         for task in tasks:
             task.cancel()
         let_go(app)
         with suppress(TimeoutError):
             await state.streams.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await state.follower.stop()
         await state.log.stop()
         await anyio.to_thread.run_sync(_stop, state, leave)
         log.info("stopped")

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio.to_thread
 import structlog
@@ -60,6 +61,9 @@ class Follower:
         self._reached = 0
         self._even_at = time.monotonic()
         self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._stopping = False
+        self._away = False
         self._loop: asyncio.AbstractEventLoop | None = None
         lag.set_function(lambda: max(0, self._committed - self._reached))
         age.set_function(lambda: 0.0 if self._reached >= self._committed else time.monotonic() - self._even_at)
@@ -76,22 +80,15 @@ class Follower:
         self.standing = Standing.WHOLE
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until `stop`."""
         self._loop = asyncio.get_running_loop()
-        away = False
         own = False
-        while True:
-            try:
-                await self._step(own=own)
-                away = False
-            except DatabaseWentBack as error:
-                self._stand_back(str(error))
-            except (PlaceAway, ExchangeError) as error:
-                if not away:
-                    log.warning("not_remembered_yet", place=self.place.where, error=str(error))
-                away = True
-            except Exception:
-                log.exception("not_remembered_yet", place=self.place.where)
+        while not self._ended.is_set():
+            last_time = self._stopping
+            await self._try(own=own)
+            if last_time:
+                self._ended.set()
+                return
             try:
                 async with asyncio.timeout(EVERY_S):
                     await self._wake.wait()
@@ -100,14 +97,26 @@ class Follower:
                 own = False
             self._wake.clear()
 
-    async def stop(self) -> None:
-        """Carry what is left, for two seconds at most: the next start carries the rest."""
-        if self.standing is Standing.WHOLE:
-            try:
-                async with asyncio.timeout(LAST_S):
-                    await self.carry()
-            except (PlaceAway, DatabaseWentBack, ExchangeError, TimeoutError) as error:
+    async def _try(self, *, own: bool) -> None:
+        try:
+            await self._step(own=own)
+            self._away = False
+        except DatabaseWentBack as error:
+            self._stand_back(str(error))
+        except (PlaceAway, ExchangeError) as error:
+            if not self._away:
                 log.warning("not_remembered_yet", place=self.place.where, error=str(error))
+            self._away = True
+        except Exception:
+            log.exception("not_remembered_yet", place=self.place.where)
+
+    async def stop(self) -> None:
+        """Carry what is left, and end; after two seconds in any case: the next start carries the rest."""
+        self._stopping = True
+        self._wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                await self._ended.wait()
 
     def begin_at(self, n: int) -> None:
         """Carry what was committed after change `n`, whatever is remembered up to there. Blocks. Raises `database_unavailable`."""

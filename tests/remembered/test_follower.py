@@ -15,7 +15,7 @@ from gateway.changes import ChangeRow, Counter, note
 from gateway.database import Database
 from gateway.keys import SecretKey
 from gateway.remembered.follower import Follower
-from gateway.remembered.place import Lines, Place, RememberedFile
+from gateway.remembered.place import Lines, Place, Remembered, RememberedFile
 from gateway.remembered.standing import DatabaseWentBack, Standing, reached
 from gateway.settings import Settings
 from gateway.setup import set_up
@@ -64,7 +64,8 @@ def following(follower: Follower, act: Callable[[], Awaitable[None]]) -> None:
         try:
             await act()
         finally:
-            running.cancel()
+            await follower.stop()
+            await running
 
     asyncio.run(run())
 
@@ -159,6 +160,8 @@ def test_a_gateway_whose_database_went_back_answers_nothing_but_that(tmp_path: P
         app.state.follower.standing = Standing.UNKNOWN
         assert http.get("/v1/datasets/x/events").json()["code"] == "log_unavailable"
         assert http.get("/v1/datasets").status_code == 200
+        lost = Remembered(99, "contract_ended", "con_1", forbids=True, mark=True)
+        asyncio.run(app.state.follower.place.append([lost]))
         app.state.follower.standing = Standing.WENT_BACK
         for answer in (http.get("/v1/datasets"), http.post("/oauth/token"), http.post("/v1/consents/withdraw", json={})):
             assert (answer.status_code, answer.json()["code"]) == (503, "database_went_back")

@@ -18,7 +18,6 @@ def test_whatever_happens_to_replicas_nothing_withdrawn_leaves_nothing_said_is_l
     tally = Tally(SEED, "")
     with City(engines, tmp_path, streams=1) as city:
         told = [*play(city, tally, 0, ROUNDS)]
-        print("\n".join(told))
         assert tally.is_clean, "\n".join(told)
     for replica in city.replicas:
         assert_calm(replica)

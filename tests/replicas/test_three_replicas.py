@@ -112,6 +112,7 @@ def test_a_stalled_reader_that_reads_on_finds_nothing_that_was_withdrawn(city: C
     ((person, consent),) = city.consents().items()
     stalled = city.subscriber(city.reading[0].contract, 1)
     tap = city.observer.stall(stalled)
+    assert tap is not None
     until(lambda: is_backed_up(tap), "its socket is full")
     call = city.withdraw(consent, 0)
     assert call.took < 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,3 +181,26 @@ def test_a_gateway_that_runs_notices_stops_its_streams_and_serves_again_when_it_
 def remembered(gateway: Gateway) -> bool:
     (memory,) = (finding for finding in examine(gateway.settings()) if finding.part == "memory")
     return memory.well and "wait" not in memory.says
+
+
+def test_with_kafka_away_a_withdrawal_works_and_the_lag_is_told_until_it_is_remembered(new_gateway: NewGateway, kafka: Kafka) -> None:
+    gateway = new_gateway()
+    district = District(gateway)
+    consent = district.consent("ada")
+    until(lambda: lag(gateway) == 0, "all is remembered")
+    kafka.kill()
+    try:
+        assert district.provider.post(f"/v1/consents/{consent}/withdraw")["state"] == "withdrawn"
+        until(lambda: lag(gateway) > 0, "the lag is told")
+        (memory,) = (finding for finding in examine(gateway.settings()) if finding.part == "memory")
+        assert not memory.well
+    finally:
+        kafka.start()
+    until(lambda: lag(gateway) == 0, "all is remembered again", 60)
+    assert remembered(gateway)
+
+
+def lag(gateway: Gateway) -> float:
+    with urllib.request.urlopen(f"{gateway.admin_url}/metrics/", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return float(next(line for line in lines if line.startswith("exchange_remembered_lag ")).split()[1])

@@ -99,8 +99,14 @@ class City:
     def addresses(self) -> list[tuple[str, int]]:
         return [("127.0.0.1", replica.port) for replica in self.replicas]
 
-    def subscriber(self, contract: str, home: int) -> Subscriber:
-        return Subscriber(contract, lambda: self.token(contract), self.addresses, home)
+    def subscriber(self, contract: str, home: int, start: bytes | None = None) -> Subscriber:
+        """Under this contract, at this replica first, from this cursor on; by default from the earliest event."""
+        return Subscriber(contract, lambda: self.token(contract), self.addresses, home, start)
+
+    def stall(self, home: int) -> Tap | None:
+        """A reader at this replica that stands where another is, and does not read what comes; None if nobody is there."""
+        like = self.reading[home % len(self.reading)]
+        return self.observer.stall(self.subscriber(like.contract, home, like.cursor))
 
     def token(self, contract: str | None = None) -> str:
         """The consumer's for this contract, or the provider's. Kept until `renew_tokens`."""

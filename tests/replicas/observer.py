@@ -155,15 +155,16 @@ class Tap:
 
 
 class Subscriber:
-    """What reads under one contract, at `home` or wherever it is let in, on and on from its cursor."""
+    """What reads under one contract, at `home` or wherever it is let in, on and on from its cursor (`start` at first)."""
 
-    def __init__(self, contract: str, token: Callable[[], str], addresses: list[Address], home: int) -> None:
+    def __init__(self, contract: str, token: Callable[[], str], addresses: list[Address], home: int, start: bytes | None = None) -> None:
         self.contract = contract
         self.token = token
         self.taps: list[Tap] = []
         self.stays = True
         """It connects again when a connection is over."""
         self.addresses = addresses
+        self._start = start
         self._turn = home
         self._next = 0.0
 
@@ -176,6 +177,11 @@ class Subscriber:
     def count(self) -> int:
         """Events that it has heard."""
         return sum(len(tap.heard) for tap in self.taps)
+
+    @property
+    def cursor(self) -> bytes | None:
+        """Where it goes on."""
+        return next((tap.cursor for tap in reversed(self.taps) if tap.cursor), self._start)
 
     def heard_of(self) -> set[str]:
         """The people whose events came."""
@@ -192,7 +198,7 @@ class Subscriber:
             return None
         self._next = now + AGAIN_S
         address = self.addresses[self._turn % len(self.addresses)]
-        cursor = next((tap.cursor for tap in reversed(self.taps) if tap.cursor), None)
+        cursor = self.cursor
         head = [f"GET /v1/contracts/{self.contract}/events HTTP/1.1", "Host: exchange", f"Authorization: Bearer {self.token()}"]
         head += ["Accept: text/event-stream", *([f"Last-Event-ID: {cursor.decode()}"] if cursor else []), "", ""]
         try:

@@ -194,8 +194,7 @@ class Round:
 
     def _stall(self, victim: int) -> None:
         """A reader that has begun to read before all else, and reads on after it."""
-        contract = self.chance.choice(self.city.reading).contract
-        stalled = self.city.observer.stall(self.city.subscriber(contract, victim))
+        stalled = self.city.stall(victim)
         self._stalled += [stalled] if stalled else []
 
     def _forbidden(self) -> list[str]:

@@ -110,8 +110,7 @@ def test_a_stopped_replica_confirms_when_it_goes_on_or_is_dead_when_the_call_ret
 
 def test_a_stalled_reader_that_reads_on_finds_nothing_that_was_withdrawn(city: City) -> None:
     ((person, consent),) = city.consents().items()
-    stalled = city.subscriber(city.reading[0].contract, 1)
-    tap = city.observer.stall(stalled)
+    tap = city.stall(1)
     assert tap is not None
     until(lambda: is_backed_up(tap), "its socket is full")
     call = city.withdraw(consent, 0)

@@ -29,6 +29,8 @@ SigningUse = Literal["token", "policy_bundle", "receipt"]
 SIGNING_USES: tuple[SigningUse, ...] = ("token", "policy_bundle", "receipt")
 KEY_ENCRYPTION = "key_encryption"
 """The use of the keys that wrap subjects' keys: see `gateway/key_encryption.py`."""
+ADDED = frozenset({"withdrawal_code", "receipt", KEY_ENCRYPTION})
+"""The uses that a key file of the version before lacks, all of them; a file that lacks some has lost them."""
 
 
 def b64(data: bytes) -> str:
@@ -74,7 +76,7 @@ class Keys:
 
 def write_keys(path: Path) -> Keys:
     """Make a new key file (mode 0600). Raises `SettingsRefused` if one is there: keys are never overwritten."""
-    document = {"v": 1, "keys": [*_new_secrets(), *_new_signing_keys(), _new_key_encryption_key()]}
+    document = {"v": 1, "keys": _all_new()}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -98,8 +100,24 @@ def read_keys(path: Path) -> Keys:
             signing[entry["use"]] = ECKey.import_key(entry["jwk"])
     missing = (set(SECRET_USES) - set(held)) | (set(SIGNING_USES) - set(signing))
     if missing:
-        raise SettingsRefused(f"The key file {path} has no key for {', '.join(sorted(missing))}.")
+        lacking = f"The key file {path} has no key for {', '.join(sorted(missing))}"
+        if _is_earlier(entries):
+            raise SettingsRefused(f"{lacking}: it is of an earlier version. Run `exchange migrate`, which adds what is new.")
+        raise SettingsRefused(f"{lacking}: bring it back from your backup.")
     return Keys(held, signing)
+
+
+def complete_keys(path: Path) -> list[str]:
+    """Add what a key file of the version before lacks, and return the uses that were added. What is in the file stays as it is.
+
+    A key that was lost is not made anew: what was made with it would be lost unseen. Raises what `read_keys` raises.
+    """
+    entries = _entries(path)
+    added = [entry for entry in _all_new() if entry["use"] in ADDED] if _is_earlier(entries) else []
+    if added:
+        _replace(path, [*entries, *added])
+    read_keys(path)
+    return [entry["use"] for entry in added]
 
 
 def key_encryption_keys(path: Path) -> list[bytes]:
@@ -109,10 +127,22 @@ def key_encryption_keys(path: Path) -> list[bytes]:
 
 def add_key_encryption_key(path: Path) -> None:
     """Put a new one before the others in the key file, which is replaced whole. Raises what `read_keys` raises."""
-    entries = [_new_key_encryption_key(), *_entries(path)]
-    new = path.with_suffix(".new")
+    _replace(path, [_new_key_encryption_key(), *_entries(path)])
+
+
+def _is_earlier(entries: list[dict[str, Any]]) -> bool:
+    held = {entry["use"] for entry in entries}
+    return not held & ADDED and held >= {*SECRET_USES, *SIGNING_USES} - ADDED
+
+
+def _replace(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Put a whole new file in the place of the old, whose owner keeps it: whoever looks sees the one or the other."""
+    new, old = path.with_suffix(".new"), path.stat()
     new.unlink(missing_ok=True)
-    _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), {"v": 1, "keys": entries})
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if os.fstat(descriptor).st_uid != old.st_uid:
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    _write(descriptor, {"v": 1, "keys": entries})
     new.replace(path)
 
 
@@ -130,6 +160,10 @@ def _write(descriptor: int, document: dict[str, Any]) -> None:
         json.dump(document, file, indent=2)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _all_new() -> list[dict[str, Any]]:
+    return [*_new_secrets(), *_new_signing_keys(), _new_key_encryption_key()]
 
 
 def _new_key_encryption_key() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gateway.database import Database
 from gateway.errors import AnotherGatewayIsLive, SettingsRefused
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
-from gateway.keys import add_key_encryption_key, read_keys, write_keys
+from gateway.keys import add_key_encryption_key, complete_keys, read_keys, write_keys
 from gateway.migrations import upgrade
 from gateway.resources import POLICIES
 from gateway.settings import Settings
@@ -52,6 +52,15 @@ def set_up(settings: Settings, organization: str, policies: Path | None = None) 
             return SetUp(operating.id, client.id, secret, revision.id)
     finally:
         database.close()
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Bring database and key file to this version, and return the uses of the keys that were added; without a key file, the database.
+
+    Raises `SettingsRefused` for a key file that has lost a key, or that others can read.
+    """
+    upgrade(settings.resolved_database_url)
+    return complete_keys(settings.resolved_key_file) if settings.resolved_key_file.exists() else []
 
 
 def activate_policies(settings: Settings, policies: Path) -> str:

@@ -18,6 +18,7 @@ from tests.engines.sets import KINDS, RealEngines
 INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors"}
 # What only the real set has: a test that takes one of these and `engines` runs on that set alone.
 SERVERS = {"kafka", "postgres"}
+POSTGRES = pytest.StashKey[Postgres]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,12 +64,20 @@ def kafka(engine_folder: Path) -> Iterator[Kafka]:
 
 
 @pytest.fixture(scope="session")
-def postgres(engine_folder: Path) -> Iterator[Postgres]:
+def postgres(request: pytest.FixtureRequest, engine_folder: Path) -> Iterator[Postgres]:
     """A running server. A test that kills it starts it again before it ends."""
-    server = Postgres(install.postgres_binaries(), engine_folder / "postgres")
+    server = request.config.stash[POSTGRES] = Postgres(install.postgres_binaries(), engine_folder / "postgres")
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def databases_of_a_module(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Those that nobody uses any more end with it: hundreds of them take minutes to delete at the end."""
+    yield
+    if (server := request.config.stash.get(POSTGRES, None)) is not None:
+        server.drop_unused()
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def test_each_line_that_the_demonstration_prints_works_when_pasted(demonstration
 
 def test_the_shell_blocks_of_the_readme_work_one_after_another(demonstration: Demonstration) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 7
+    assert len(blocks) >= 8
     ran = demonstration.shell("\n".join(f"{block}\necho '=== {number}'" for number, block in enumerate(blocks)))
     assert ran.returncode == 0, ran.stderr
     outputs = re.split(r"=== \d+\n", ran.stdout)[: len(blocks)]
@@ -104,6 +104,7 @@ def test_the_shell_blocks_of_the_readme_work_one_after_another(demonstration: De
     assert "council" in outputs[0]
     assert '"trip_id"' in outputs[3]
     assert '"kind":"release"' in outputs[6].replace(" ", "")
+    assert '"state":"withdrawn"' in outputs[7].replace(" ", "")
 
 
 def test_the_python_block_of_the_readme_works(demonstration: Demonstration) -> None:

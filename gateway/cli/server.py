@@ -99,15 +99,17 @@ def serve(child_of: Annotated[int, typer.Option(hidden=True, help="Serve in this
 
 
 def migrate() -> None:
-    """Bring the database to this version's tables.
+    """Bring the database to this version's tables, and add the keys that are new in it to the key file.
 
     Example: exchange migrate
     """
     with own_settings() as settings:
-        from gateway.migrations import upgrade
+        from gateway.setup import migrate as bring_to_this_version
 
-        upgrade(settings.resolved_database_url)
+        added = bring_to_this_version(settings)
         print("The database is at this version's tables.")
+        if added:
+            print(f"The key file {settings.resolved_key_file} has new keys, for {', '.join(added)}: back it up again.")
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs. Each command first builds .venv from the lock, if it is not up to date.
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench engines lock clean
+.PHONY: help demo test check format bench faults engines lock clean
 
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -11,6 +11,10 @@ ENGINES ?= all
 ARGS ?=
 # Of `make bench`: the one result to measure.
 ONLY ?=
+# Of `make faults`: how many rounds, which ones, and from which number on.
+ROUNDS ?= 100
+SEED ?= 2026
+FIRST ?= 0
 
 # Where the machine has certificates of its own, they are believed, as pip does.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
@@ -19,10 +23,12 @@ endif
 
 help:
 	@echo 'make demo     see it work, on the embedded engines (ARGS=--exit: do not stay up)'
+	@echo "              (ARGS='--engines --replicas 2': on Kafka, PostgreSQL and OPA, with two gateways)"
 	@echo 'make test     every test, on the embedded and the real engines (ENGINES=embedded: the quick way)'
 	@echo 'make check    format, lint, types, imports, the caps of the house; seconds'
 	@echo 'make engines  fetch and start Kafka, OPA and PostgreSQL for development, until Ctrl-C'
 	@echo 'make bench    measure on real engines, about eight minutes (ONLY=name: one result)'
+	@echo 'make faults   kill, stop and cut off replicas under load, half an hour (ROUNDS=5 SEED=7)'
 	@echo 'make format   put the code into the form that `make check` asks for'
 	@echo 'make lock     write the locks anew from pyproject.toml'
 	@echo 'make clean    remove what these made'
@@ -50,6 +56,10 @@ format: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/exchange bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
+faults: .venv/.dev
+	@$(BIN)/python -m tests.engines.install
+	@$(BIN)/python -m tests.replicas --rounds $(ROUNDS) --seed $(SEED) --first $(FIRST)
+
 engines: .venv/.dev
 	@$(BIN)/python -m tests.engines.install
 	@$(BIN)/python -m tests.engines $(ARGS)
@@ -61,7 +71,7 @@ lock: $(UV)
 	$(BIN)/$(LOCK) pyproject.toml --extra server --extra dev -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv demo-data bench.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo-data bench.json faults.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,LOCK): exactly what the lock says, and this checkout on top of it.

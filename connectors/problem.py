@@ -24,8 +24,10 @@ class ProblemError(Exception):
 
 
 def raise_for_problem(response: httpx2.Response) -> None:
-    """Raises `ProblemError` if the status says so. The body must have been read."""
-    if not response.is_error:
+    """Raises `ProblemError` if the status says so, or the body is a problem: what was asked for is stored, and not in force everywhere
+    yet (202 `barrier_pending`). The body must have been read.
+    """
+    if not response.is_error and not response.headers.get("Content-Type", "").startswith("application/problem+json"):
         return
     try:
         members = response.json()

@@ -33,6 +33,10 @@ BY_NUMBER = frozenset({"consents_imported", "refusals_imported", "consents_expir
 
 View = Callable[[str, int, int], bool]
 """(sref, appended_ms, now_ms) -> may this event pass."""
+Sure = tuple[frozenset[str], int]
+"""Subjects, and an instant: what was appended about them since then passes, and nothing more needs to be asked."""
+SureView = Callable[[frozenset[str], int], Sure]
+"""(srefs, now_ms) -> those of them who are sure."""
 
 
 class Named(Protocol):
@@ -68,6 +72,50 @@ Window = tuple[int, int, int, int, Scope]
 Word = tuple[Scope, tuple[int, int] | None]
 
 
+class Settled:
+    """The subjects with a record of one scope that has begun and goes on, for many to be looked up at once.
+
+    It says of nobody what `Held` does not: a look into the memory of a million takes longer than all else, and a set's own loop over
+    many has several under way at a time. Written under the index's lock, read without one: members first, then `newest`.
+    """
+
+    __slots__ = ("_ends", "_members", "_soonest", "newest")
+
+    def __init__(self) -> None:
+        self._members: set[str] = set()
+        self._ends: list[tuple[int, str]] = []
+        self._soonest = FOREVER
+        self.newest = 0
+        """Since when all of them are in force, in milliseconds since 1970."""
+
+    def add(self, sref: str, since: int, until: int) -> None:
+        # Before it is one of them: who finds it among them must find its time too.
+        self.newest = max(self.newest, since)
+        if until != FOREVER:
+            heappush(self._ends, (until, sref))
+            self._soonest = self._ends[0][0]
+        self._members.add(sref)
+
+    def discard(self, sref: str) -> None:
+        self._members.discard(sref)
+
+    def among(self, srefs: frozenset[str], now_ms: int) -> frozenset[str]:
+        """Those of `srefs` whose record is in force now for whatever was appended since `newest`; nobody while one has just ended."""
+        soonest = self._soonest
+        found = srefs & self._members
+        # Asked before and after: one that ends may have been left out meanwhile, and one that was added may end sooner.
+        return found if self.newest <= now_ms < min(soonest, self._soonest) else NOBODY
+
+    def end(self, now_ms: int) -> None:
+        """Leave out whoever's record has ended."""
+        while self._ends and self._ends[0][0] <= now_ms:
+            self._members.discard(heappop(self._ends)[1])
+        self._soonest = self._ends[0][0] if self._ends else FOREVER
+
+
+NOBODY: frozenset[str] = frozenset()
+
+
 class Rare:
     """What a dataset holds of few people, by subject."""
 
@@ -83,6 +131,7 @@ class ConsentIndex:
 
     def __init__(self) -> None:
         self._datasets: dict[str, tuple[dict[str, Held], Rare]] = {}
+        self._settled: dict[str, dict[Scope, Settled]] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
         self._views: dict[tuple[str, frozenset[str], str, bool], View] = {}
         self._instants: list[int] = []
@@ -94,7 +143,8 @@ class ConsentIndex:
         for row in rows(session, states=("given",)):
             if row.plain:
                 subjects, sref = self._of(row.dataset)[0], as_text(row.sref)
-                subjects[sref] = self._held(row, subjects.get(sref))
+                held = subjects[sref] = self._held(row, subjects.get(sref))
+                self._settle(sref, row, held)
         # Whoever has paused or said no is read again, with all of their records.
         self._refresh(session, subjects_of(session, states=OBJECTIONS, or_not_plain=True))
 
@@ -127,6 +177,22 @@ class ConsentIndex:
             self._views[key] = made
         return self._views[key]
 
+    def sure_view(self, dataset: str, purposes: frozenset[str], recipient: str) -> SureView:
+        """What of `view` can be told of many subjects at once: who is not sure is asked of one by one."""
+        settled = self._settled.setdefault(dataset, {})
+        decided: dict[Scope, bool] = {}
+
+        def sure(srefs: frozenset[str], now_ms: int) -> Sure:
+            found, since_ms = NOBODY, 0
+            for scope, members in tuple(settled.items()):
+                if scope not in decided:
+                    decided[scope] = scope.covers(purposes, recipient)
+                if decided[scope] and (among := members.among(srefs, now_ms)):
+                    found, since_ms = found | among, max(since_ms, members.newest)
+            return found, since_ms
+
+        return sure
+
     def covers(self, dataset: str, purposes: frozenset[str], recipient: str, sref: str, appended_ms: int, now_ms: int) -> bool:
         """`view` for one event."""
         return self.view(dataset, purposes, recipient)(sref, appended_ms, now_ms)
@@ -134,9 +200,16 @@ class ConsentIndex:
     def next_instant(self, now_ms: int) -> int:
         """The next instant, in milliseconds since 1970, at which a record begins or ends by time alone; `FOREVER` if none does."""
         with self._lock:
-            while self._instants and self._instants[0] <= now_ms:
-                self._awaited.discard(heappop(self._instants))
+            if self._instants and self._instants[0] <= now_ms:
+                self._pass(now_ms)
             return self._instants[0] if self._instants else FOREVER
+
+    def _pass(self, now_ms: int) -> None:
+        while self._instants and self._instants[0] <= now_ms:
+            self._awaited.discard(heappop(self._instants))
+        for by_scope in tuple(self._settled.values()):
+            for settled in tuple(by_scope.values()):
+                settled.end(now_ms)
 
     def _of(self, dataset: str) -> tuple[dict[str, Held], Rare]:
         # The same objects for each dataset, for good: views hold on to them.
@@ -159,14 +232,30 @@ class ConsentIndex:
         subjects, rare = self._of(dataset)
         held: Held | None = None
         windows: list[Window] = []
+        self._unsettle(dataset, sref)
         for row in found:
             if row.state == "given" and row.plain:
                 held = self._held(row, held)
+                self._settle(sref, row, held)
             elif row.state == "given":
                 windows += self._windows(row, gone_by.get(row.id, []))
         _put(rare.windows, sref, tuple(windows))
         _put(rare.words, sref, self._words(found))
         _put(subjects, sref, held)
+
+    def _settle(self, sref: str, row: IndexRow, held: Held) -> None:
+        if row.begins_later:
+            return
+        since, until, scope, _ = held
+        with self._lock:
+            by_scope = self._settled.setdefault(row.dataset, {})
+            settled = by_scope.get(scope) or by_scope.setdefault(scope, Settled())
+            settled.add(sref, since, until)
+
+    def _unsettle(self, dataset: str, sref: str) -> None:
+        with self._lock:
+            for settled in self._settled.get(dataset, {}).values():
+                settled.discard(sref)
 
     def _held(self, row: IndexRow, others: Held | None) -> Held:
         since, until = self._validity(row)

@@ -85,6 +85,11 @@ def move(session: Session, found: ConsentRecord, state: State, act: Act) -> None
     What a record was given by, and under which evidence, is that of the act that gave it first; a pause does not change it.
     """
     require_move(found.state, state, act.by)
+    come_to(session, found, state, act)
+
+
+def come_to(session: Session, found: ConsentRecord, state: State, act: Act) -> None:
+    """The same without asking whether the move is legal: for a move that was made, and that the database has lost since."""
     if state == "given" and found.given_at is not None:
         found.resumed_at = act.at
     elif state in {"given", "refused"}:
@@ -95,6 +100,13 @@ def move(session: Session, found: ConsentRecord, state: State, act: Act) -> None
     taken = session.scalar(select(func.max(StateChange.number)).where(StateChange.consent_id == found.id)) or 0
     session.execute(insert(StateChange), [_step(found.id, taken + 1, state, act, act.evidence)])
     session.flush()
+
+
+def write_again(session: Session, consent_id: str, sref: str, columns: Mapping[str, Any], act: Act) -> None:
+    """A record that the database has lost, as it was left: `columns` are its other columns. Its evidence and its code are gone."""
+    own = {"id": consent_id, "sref": as_bytes(sref), "change": act.change, "evidence": None, "code_key_id": None, "code_hash": None}
+    session.execute(insert(ConsentRecord), [dict(columns) | own])
+    session.execute(insert(StateChange), [_step(consent_id, 1, columns["state"], act, None)])
 
 
 def locked(session: Session, consent_id: str) -> ConsentRecord | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -28,6 +29,11 @@ from gateway.access.revisions import Activation
 from gateway.audit import api as audit_api
 from gateway.audit.denials import Denials
 from gateway.audit.release import AuditWriter
+from gateway.barrier import api as barrier_api
+from gateway.barrier.leases import Leases, Seat, lease_of
+from gateway.barrier.protocol import ENDED_ITSELF
+from gateway.barrier.replica import Replica
+from gateway.barrier.wait import Barrier
 from gateway.catalog import api as catalog_api
 from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
@@ -51,6 +57,10 @@ from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
 from gateway.notices.feed import Feed, forget_old
+from gateway.remembered.follower import Follower
+from gateway.remembered.guard import Guard
+from gateway.remembered.open import open_place
+from gateway.remembered.place import PlaceAway
 from gateway.settings import Settings
 from gateway.streams import api as streams_api
 from gateway.streams.kafka_log import KafkaLog
@@ -67,6 +77,8 @@ log = structlog.get_logger(__name__)
 EXPIRY_S = 2.0
 TIDY_S = 30.0
 TOPIC_S = 15.0
+CHECK_S = 4.0
+"""How long a start waits for the place that remembers. After that it is asked again and again, and nothing is delivered before."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -88,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
     state.database = Database(settings.resolved_database_url)
     state.changes = Changes(state.database)
-    state.audit = AuditWriter(state.database)
+    state.audit = AuditWriter(state.database, lambda: state.replica.lease())  # noqa: PLW0108 - the replica comes last
     state.denials = Denials(state.audit)
     state.identity = People(settings.issuer, state.keys)
     state.catalog = Catalog()
@@ -106,6 +118,9 @@ def create_app(settings: Settings) -> FastAPI:
     state.withdrawals = Limits(settings.withdrawals_per_minute, "withdrawals")
     state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
     state.streams = _streams(state)
+    _stand_at_the_barrier(state)
+    place = open_place(settings, state.keys, state.database, state.log)
+    state.follower = Follower(state.database, place, went_back=lambda: _stand_back(state), whole_again=_begin_anew)
     # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
     known = (state.identity, state.catalog, state.contracts, state.consents)
     for room in (*known, state.activation, state.access, state.streams, state.notices):
@@ -129,6 +144,28 @@ def _streams(state: Any) -> Streams:
         consents=state.consents,
         disclosures=state.disclosures,
     )
+
+
+def _stand_at_the_barrier(state: Any) -> None:
+    settings: Settings = state.settings
+    state.leases = Leases(state.database, lease_of(state.database, settings.lease_s))
+    seat = Seat.at(settings.host, settings.port)
+    state.replica = Replica(state.leases, seat, state.changes, state.streams.outbound)
+    # Who fences a replica looks for what it published and could not write down any more.
+    gate = state.streams.gate
+    state.barrier = Barrier(state.leases, state.audit.append, by=seat.id, on_fenced=gate.something_may_lack_its_entry)
+
+
+def _stand_back(state: Any) -> None:
+    """The database lacks what was forbidden: nothing more is delivered from what is known of it."""
+    state.streams.outbound.abort_all()
+    state.streams.stop_streams()
+
+
+def _begin_anew() -> None:
+    """The database was restored while this process had another history in memory: the next one starts from the database."""
+    sys.stderr.flush()
+    os._exit(ENDED_ITSELF)
 
 
 def _parties(contracts: Contracts, contract_id: str) -> tuple[str, str] | None:
@@ -173,35 +210,48 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (consents_api, erase, subjects_api)
-    for room in (identity_api, catalog_api, access_api, contracts_api, *people, notices_api, audit_api, operations):
+    for room in (identity_api, catalog_api, access_api, contracts_api, *people, notices_api, audit_api, barrier_api, operations):
         app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)
     app.include_router(answers.router)
     operations.serve_documentation(app)
+    app.add_middleware(Guard, standing=lambda: app.state.follower.standing)
     app.add_middleware(Requests)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database, _end_at_once)
+    leave = await anyio.to_thread.run_sync(hold_the_only_seat, state.database)
+    try:
+        await _check_the_database(state)
+    except BaseException:
+        leave()
+        raise
     state.audit.start()
     state.denials.start()
     state.disclosures.start()
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
+    # After this process has applied what it forbids, that is remembered elsewhere too, and it waits for the others.
+    state.database.after_commit.append(state.follower.committed)
+    state.barrier.start()
+    state.database.after_commit.append(state.barrier.wait_for_last)
     await state.streams.start()
     state.make_topic = _topic_maker(state.log, asyncio.get_running_loop())
     state.activation.start()
+    await state.replica.start()
     tasks = [
         asyncio.create_task(recover_forever(state.streams)),
         asyncio.create_task(_expire_contracts(app)),
         asyncio.create_task(_tidy(app)),
+        asyncio.create_task(state.follower.run()),
     ]
     log.info("started", environment=state.settings.environment, change=state.changes.applied)
     try:
         yield
     finally:
+        await state.follower.stop()
         for task in tasks:
             task.cancel()
         let_go(app)
@@ -213,10 +263,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.info("stopped")
 
 
-def _end_at_once() -> None:
-    """The database was away, and another gateway sat down first: two would each believe a withdrawal done that the other does not know."""
-    log.critical("another_gateway_is_live")
-    os._exit(3)
+async def _check_the_database(state: Any) -> None:
+    """Raises `DatabaseWentBack`. A place that is away stops no start: it is held against the database before anything is delivered."""
+    await state.log.start()
+    try:
+        async with asyncio.timeout(CHECK_S):
+            await state.follower.check()
+    except (PlaceAway, TimeoutError) as error:
+        log.warning("not_held_against_what_is_remembered", reason=str(error) or type(error).__name__)
+    finally:
+        await state.log.stop()
 
 
 def _load(app: FastAPI, session: Session) -> None:
@@ -227,12 +283,15 @@ def _load(app: FastAPI, session: Session) -> None:
 
 def _stop(state: Any, leave: Any) -> None:
     state.activation.stop()
-    state.changes.stop()
     state.denials.stop()
     state.disclosures.stop()
     state.audit.stop()
+    state.replica.stop()
+    state.changes.stop()
+    state.barrier.stop()
     state.engine.close()
     leave()
+    state.leases.close()
     state.database.close()
 
 

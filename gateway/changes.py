@@ -2,7 +2,8 @@
 
 A change is noted in the transaction that makes it. Numbers come from a one-row counter that the transaction holds until
 it commits, so that they appear in order: a sequence would show 2 before 1 does. Each process applies changes in order,
-the one that wrote before its call returns, others by polling.
+the one that wrote before its call returns, others by polling; PostgreSQL tells them when (NOTIFY), which saves them the wait.
+How it is known that all have applied one is the matter of `gateway/barrier/`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import BigInteger, Connection, Engine, select, text, update
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy import BigInteger, Engine, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from gateway.database import Base, Database
-from gateway.errors import ExchangeError
+from gateway.errors import AnotherGatewayIsLive
+
+if TYPE_CHECKING:
+    import psycopg
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
+CHANNEL = "exchange_changes"
 ONLY_ALLOWS = frozenset(
     {
         "client_created",
@@ -40,7 +45,31 @@ ONLY_ALLOWS = frozenset(
         "organization_created",
     },
 )
-"""The kinds that can only allow something; every other kind forbids (design, section 6)."""
+"""The kinds that can only allow something."""
+FORBIDS = frozenset(
+    {
+        "classification_lowered",
+        "classification_raised",
+        "client_changed",
+        "client_revoked",
+        "consent_invalidated",
+        "consent_paused",
+        "consent_refused",
+        "consent_revoked",
+        "consent_withdrawn",
+        "contract_ended",
+        "contract_suspended",
+        "database_restored",
+        "dataset_changed",
+        "licence_revoked",
+        "organization_changed",
+        "policy_activated",
+        "refusals_imported",
+        "schema_published",
+        "subject_erased",
+    },
+)
+"""The kinds that forbid something, or may (design, section 6). `gateway/remembered/kinds.py` says of each how it outlives the database."""
 
 
 class Counter(Base):
@@ -72,10 +101,17 @@ class Change:
 
 
 def note(session: Session, kind: str, about: str) -> int:
-    """Write a change into the caller's transaction and return its number. Holds the counter row until the commit."""
+    """Write a change into the caller's transaction and return its number. Holds the counter row until the commit.
+
+    Raises `ValueError` for a kind that is on neither list: whether it forbids is not left to chance.
+    """
+    if kind not in ONLY_ALLOWS and kind not in FORBIDS:
+        raise ValueError(f"{kind} is no kind of change")
     n = session.execute(update(Counter).where(Counter.id == 1).values(n=Counter.n + 1).returning(Counter.n)).scalar_one()
     session.add(ChangeRow(n=n, kind=kind, object=about, forbids=kind not in ONLY_ALLOWS))
-    session.info["changed"] = True
+    session.info["forbids"] = n if kind not in ONLY_ALLOWS else session.info.get("forbids", 0)
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"NOTIFY {CHANNEL}"))
     return int(n)
 
 
@@ -90,6 +126,7 @@ class Changes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._listeners: list[Callable[[Session, Sequence[Change]], None]] = []
+        self._followers: list[Callable[[int, int], None]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="changes", daemon=True)
@@ -99,12 +136,16 @@ class Changes:
         """Call `listener(session, changes)` for each group of new changes; it may read, in that session, what they are about."""
         self._listeners.append(listener)
 
+    def follow(self, follower: Callable[[int, int], None]) -> None:
+        """Call `follower(n, forbids)` when all listeners have applied what there is up to `n`; `forbids` is the last of it that forbids."""
+        self._followers.append(follower)
+
     def start(self, load: Callable[[Session], None]) -> None:
         """Load all state at one change number, then follow. `load` fills the caches from the session it is given."""
         with self._lock, self._database.reading() as session:
             self.applied = last(session)
             load(session)
-        self._database.after_commit.append(self.apply)
+        self._database.after_commit.append(lambda _forbids: self.apply())
         self._poller.start()
 
     def stop(self) -> None:
@@ -121,94 +162,68 @@ class Changes:
                 for listener in self._listeners:
                     listener(session, changes)
                 self.applied = changes[-1].n
+                forbids = max((change.n for change in changes if change.forbids), default=0)
+                for follower in self._followers:
+                    follower(self.applied, forbids)
         return self.applied
 
     def _poll(self) -> None:
-        while not self._stopping.wait(POLL_SECONDS):
+        hints = Hints(self._database.engine)
+        while not self._stopping.is_set():
             try:
+                if not hints.wait(POLL_SECONDS):
+                    self._stopping.wait(POLL_SECONDS)
                 self.apply()
             except Exception as error:  # noqa: BLE001 - the poller must outlive a database that is away
                 log.warning("changes_not_applied", error=type(error).__name__)
+                self._stopping.wait(POLL_SECONDS)
+        hints.close()
 
 
-class AnotherGatewayIsLive(RuntimeError):
-    """A second gateway on one database: refused until the barrier between replicas stands."""
-
-
-def hold_the_only_seat(database: Database, lost: Callable[[], object] | None = None) -> Callable[[], None]:
-    """Take the one seat that a gateway has at this database and return what gives it back.
-
-    SQLite: a lock on a file beside the database. PostgreSQL: a session-level advisory lock on a connection of its own, which the end
-    of the session ends; with `lost` it is taken again as soon as the database is back, and `lost` is called, in a thread, if another
-    gateway was quicker. Raises `AnotherGatewayIsLive`, `database_unavailable`.
-    """
-    if database.engine.dialect.name == "sqlite":
-        return _lock_file(f"{database.engine.url.database}.seat")
-    seat = _Seat(database.engine)
-    try:
-        seat.take()
-    except OperationalError as error:
-        raise ExchangeError("database_unavailable", headers={"Retry-After": "2"}) from error
-    if lost is not None:
-        threading.Thread(target=seat.watch, args=(lost,), name="seat", daemon=True).start()
-    return seat.leave
-
-
-class _Seat:
-    """An advisory lock of PostgreSQL, and the session that holds it."""
+class Hints:
+    """That there may be a change, as PostgreSQL tells who listens (NOTIFY). A hint: nothing rests on its coming."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._session: Connection | None = None
-        self._lock = threading.Lock()
-        self._left = threading.Event()
+        self._connection: psycopg.Connection[Any] | None = None
 
-    def take(self) -> None:
-        session = self._engine.connect()
+    def wait(self, seconds: float) -> bool:
+        """Wait until a change is hinted at, `seconds` at most; False at once where nobody hints. Raises if the connection broke."""
+        if self._engine.dialect.name != "postgresql":
+            return False
         try:
-            if not session.execute(text("SELECT pg_try_advisory_lock(hashtext('civic-exchange-gateway'))")).scalar_one():
-                raise AnotherGatewayIsLive("another_gateway_is_live")
-            session.rollback()
-        except BaseException:
-            session.close()
+            if self._connection is None:
+                self._connection = self._listen()
+            for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+                pass
+        except Exception:
+            self.close()
             raise
-        self._session = session
+        return True
 
-    def leave(self) -> None:
-        """End the session, and with it the lock: a pooled connection would keep both."""
-        self._left.set()
-        with self._lock:
-            if self._session is not None:
-                self._session.detach()
-                self._session.close()
-                self._session = None
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
-    def watch(self, lost: Callable[[], object]) -> None:
-        """Look now and then whether the session lives, until `leave`."""
-        while not self._left.wait(POLL_SECONDS):
-            try:
-                with self._lock:
-                    self._look()
-            except AnotherGatewayIsLive:
-                lost()
-                return
-            except SQLAlchemyError as error:  # the database is away: nobody else can sit down either
-                log.warning("seat_not_held", error=type(error).__name__)
+    def _listen(self) -> psycopg.Connection[Any]:
+        pooled = self._engine.raw_connection()
+        connection: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment] # the engine's driver is psycopg
+        pooled.detach()
+        connection.rollback()
+        connection.autocommit = True
+        connection.execute(f"LISTEN {CHANNEL}")
+        return connection
 
-    def _look(self) -> None:
-        if self._left.is_set():
-            return
-        if self._session is None:
-            self.take()
-            return
-        try:
-            self._session.execute(text("SELECT 1"))
-            self._session.rollback()
-        except SQLAlchemyError:
-            self._session.invalidate()
-            self._session.close()
-            self._session = None
-            raise
+
+def hold_the_only_seat(database: Database) -> Callable[[], None]:
+    """Take the one seat that an SQLite database has, by a lock on a file beside it, and return what gives it back.
+
+    PostgreSQL has a seat for every replica. Raises `AnotherGatewayIsLive`.
+    """
+    if database.engine.dialect.name == "sqlite":
+        return _lock_file(f"{database.engine.url.database}.seat")
+    return lambda: None
 
 
 def _lock_file(path: str) -> Callable[[], None]:

@@ -104,24 +104,30 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 class Database:
-    """One engine and its sessions. Each of `after_commit` is called once a transaction that noted a change has committed."""
+    """One engine and its sessions.
+
+    Each of `after_commit` is called, in their order, once a transaction that noted a change has committed, with the number of the last
+    change in it that forbids something, 0 if none does. Whoever forbids, wherever, so waits for what follows from it.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = open_database(url)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(self.engine.execution_options(postgresql_readonly=True), expire_on_commit=False)
-        self.after_commit: list[Callable[[], object]] = []
+        self.after_commit: list[Callable[[int], object]] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session that commits at the end and rolls back on any error. Raises `database_unavailable`, `stale`."""
+        """A session that commits at the end and rolls back on any error. Raises `database_unavailable`, `stale`, and after the commit
+        what `after_commit` raises: `barrier_pending`.
+        """
         with _unavailable(), self._writing() as session:
             yield session
             session.commit()
-            changed = "changed" in session.info
-        if changed:
+            forbids = session.info.get("forbids")
+        if forbids is not None:
             for react in self.after_commit:
-                react()
+                react(forbids)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

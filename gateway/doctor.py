@@ -12,7 +12,7 @@ import httpx2
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import FastAPI
-from sqlalchemy import func, select
+from sqlalchemy import func, not_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.access import revisions
@@ -21,9 +21,12 @@ from gateway.access.decision import ENTRYPOINT, PolicyUnavailable
 from gateway.access.models import PolicyRevision
 from gateway.app import create_app
 from gateway.audit.models import AuditEntry
-from gateway.changes import AnotherGatewayIsLive, hold_the_only_seat
+from gateway.barrier.models import Lease
+from gateway.changes import hold_the_only_seat, last
 from gateway.database import now
-from gateway.errors import ExchangeError, SettingsRefused
+from gateway.errors import AnotherGatewayIsLive, ExchangeError, SettingsRefused
+from gateway.remembered.place import Place, PlaceAway
+from gateway.remembered.standing import DatabaseWentBack, reached, require_whole
 from gateway.resources import ROOT
 from gateway.settings import Settings
 from gateway.streams.log import LogUnavailable
@@ -33,6 +36,9 @@ FREE_BYTES = 1024**3
 CLOCK_SECONDS = 2.0
 """Tokens, signatures and the audit log bear so much difference between clocks."""
 ANSWER_SECONDS = 5.0
+FOLLOWS_SECONDS = 2.5
+"""In which a gateway has written a change to the place that remembers."""
+NOBODY = "none is at work on this database: `exchange serve` starts one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ def examine(settings: Settings, *, least_free: int = FREE_BYTES) -> Iterator[Fin
         yield database
         if database.well:
             yield from (look(app) for look in (_gateway, _clock, _policy))
+            yield asyncio.run(_memory(app))
         yield asyncio.run(_log(app))
     finally:
         app.state.engine.close()
@@ -90,6 +97,8 @@ def _database(app: FastAPI) -> Finding:
 
 def _gateway(app: FastAPI) -> Finding:
     settings: Settings = app.state.settings
+    if app.state.database.engine.dialect.name != "sqlite":
+        return _replicas(app)
     address = f"http://{settings.host}:{settings.port}"
     try:
         hold_the_only_seat(app.state.database)()
@@ -99,7 +108,17 @@ def _gateway(app: FastAPI) -> Finding:
         return Finding(
             "gateway", False, f"another_gateway_is_live: one holds this database and is not ready at {address}. See its log, or stop it."
         )
-    return Finding("gateway", True, "none is at work on this database: `exchange serve` starts one")
+    return Finding("gateway", True, NOBODY)
+
+
+def _replicas(app: FastAPI) -> Finding:
+    with app.state.database.reading() as session:
+        leases = session.scalars(select(Lease).where(not_(Lease.fenced)).order_by(Lease.id)).all()
+    live = {lease.id for lease in leases if lease.state(now()) == "live"}
+    silent = sorted({lease.id for lease in leases} - live)  # of one that was started again the lease before says nothing
+    if silent:
+        return Finding("gateway", False, f"silent: {', '.join(silent)}. See its log; whoever forbids something next waits, and fences it.")
+    return Finding("gateway", True, f"at work: {', '.join(sorted(live))}" if live else NOBODY)
 
 
 def _clock(app: FastAPI) -> Finding:
@@ -164,6 +183,46 @@ async def _log(app: FastAPI) -> Finding:
             f"{where} does not answer ({type(error).__name__}): publishing and reading answer 503. Start it, and see EXCHANGE_LOG_URL.",
         )
     return Finding("log", True, f"{where} answers")
+
+
+async def _memory(app: FastAPI) -> Finding:
+    """What is remembered outside the database: whether the database has it, and how far it is behind."""
+    place: Place = app.state.follower.place
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await app.state.log.start()
+            try:
+                behind = await _behind(app, place)
+                if behind and _somebody_is_at_work(app):  # who is done with it by then
+                    await asyncio.sleep(FOLLOWS_SECONDS)
+                    behind = await _behind(app, place)
+            finally:
+                await app.state.log.stop()
+    except DatabaseWentBack as error:
+        return Finding("memory", False, str(error))
+    except (PlaceAway, SettingsRefused, TimeoutError, OSError) as error:
+        mend = "what is forbidden takes effect, but a database restored from a dump would not know it. Mend the log."
+        return Finding("memory", False, f"{place.where} does not answer ({type(error).__name__}): {mend}")
+    if behind and _somebody_is_at_work(app):
+        return Finding("memory", False, f"{place.where} lacks {behind} changes, and nobody writes them there: see the gateway's log.")
+    lag = f"; {behind} changes wait for a gateway, which writes them there" if behind else ""
+    return Finding("memory", True, f"{place.where} remembers what was forbidden{lag}")
+
+
+async def _behind(app: FastAPI, place: Place) -> int:
+    """Changes that are not remembered yet. Raises `DatabaseWentBack`, `PlaceAway`."""
+    tail = await place.tail()
+    with app.state.database.reading() as session:
+        require_whole(session, place.where, tail)
+        return max(0, last(session) - reached(tail))
+
+
+def _somebody_is_at_work(app: FastAPI) -> bool:
+    with app.state.database.reading() as session:
+        leases = session.scalars(select(Lease).where(not_(Lease.fenced))).all()
+    if app.state.database.engine.dialect.name == "sqlite":  # where a lease does not run out
+        return bool(leases) and _answers(f"http://{app.state.settings.host}:{app.state.settings.port}/readyz")
+    return any(lease.state(now()) == "live" for lease in leases)
 
 
 def _answers(url: str) -> bool:

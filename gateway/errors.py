@@ -78,3 +78,7 @@ class Invalid(ExchangeError):
         first = errors[0] if errors else {}
         told = detail or f"{first.get('pointer') or 'The body'}: {first.get('detail', 'does not fit')}"
         super().__init__(code, told, errors=[dict(error) for error in errors])
+
+
+class AnotherGatewayIsLive(RuntimeError):
+    """A second gateway on one SQLite database."""

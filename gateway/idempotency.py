@@ -63,6 +63,12 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
+    @property
+    def is_final(self) -> bool:
+        """False if the request is to be repeated: it failed, or is stored and not in force everywhere yet (202 `barrier_pending`)."""
+        is_problem = ("content-type", "application/problem+json") in self.headers
+        return self.status < 500 and not (self.status == 202 and is_problem)
+
     def packed(self) -> bytes:
         return orjson.dumps([self.status, self.headers]) + b"\n" + self.body
 
@@ -99,7 +105,7 @@ class IdempotentRoute(APIRoute):
         kept = False
         try:
             answer = await self._first(scope, receive, body)
-            kept = answer.status < 500
+            kept = answer.is_final
             if kept:
                 await run_in_threadpool(once.keep, answer)
         finally:

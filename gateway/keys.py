@@ -20,8 +20,11 @@ from joserfc.jwk import ECKey
 
 from gateway.errors import SettingsRefused
 
-SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code"]
-SECRET_USES: tuple[SecretUse, ...] = ("subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code")
+SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code", "remembered"]
+SECRET_USES: tuple[SecretUse, ...] = (
+    *("subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code"),
+    "remembered",
+)
 SigningUse = Literal["token", "policy_bundle", "receipt"]
 SIGNING_USES: tuple[SigningUse, ...] = ("token", "policy_bundle", "receipt")
 KEY_ENCRYPTION = "key_encryption"

@@ -36,7 +36,10 @@ async def livez() -> dict[str, bool]:
     },
 )
 async def readyz(request: Request) -> JSONResponse:
-    """Ready if database and audit are; the log and the policy engine are listed, and answer for themselves where they are needed."""
+    """Ready if database and audit are; the log and the policy engine are listed, and answer for themselves where they are needed.
+
+    A database that `went_back` lacks what was forbidden: it is refused until `exchange restore` has applied that again.
+    """
     state = request.app.state
     parts = {
         "database": await _state(lambda: anyio.to_thread.run_sync(state.database.ping)),
@@ -44,6 +47,8 @@ async def readyz(request: Request) -> JSONResponse:
         "log": await _state(state.log.ping),
     }
     parts["audit"] = "ok" if state.audit.alive else "away"
+    if state.follower.standing.value == "went_back":
+        parts["database"] = "went_back"
     ready = parts["database"] == parts["audit"] == "ok"
     return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503)
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import orjson
 import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import create_admin_app, create_app, let_go
+from gateway.barrier.protocol import WENT_BACK
+from gateway.logs import set_up_logs
+from gateway.remembered.standing import DatabaseWentBack
 from gateway.settings import Settings
+from gateway.streams.outbound import Outlet
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +28,39 @@ SWITCH_S = 0.0005
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's own, shown to the stream plane, which must know whether a socket takes more before it judges what to write."""
+    """uvicorn's own, shown to the stream plane, which must know whether a socket takes more before it judges what to write, and what
+    of that has left. Where uvicorn or the peer is about to close it, it closes gracefully if nothing judged is unacknowledged.
+    """
+
+    outlet: Outlet | None = None
+    is_lost = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {"exchange.protocol": {"protocol": self}}
+        self._rest()
+
+    def eof_received(self) -> None:
+        self._rest()
+        super().eof_received()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._rest()
+        super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        self._rest()
+        super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.is_lost = True
+        if self.outlet is not None:
+            self.outlet.close()
+
+    def _rest(self) -> None:
+        if self.outlet is not None:
+            self.outlet.rest()
 
 
 class _Server(uvicorn.Server):
@@ -41,22 +71,29 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, make_app: Callable[[Settings], FastAPI] = create_app) -> None:
     """Run until SIGINT or SIGTERM; then streams end with a cursor each. Raises `SystemExit` if it cannot start."""
     set_up_logs(settings)
     if sys.platform == "win32":
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, make_app))
         return
     import uvloop
 
-    uvloop.run(_serve(settings))
+    uvloop.run(_serve(settings, make_app))
 
 
-async def _serve(settings: Settings) -> None:
-    app = create_app(settings)
+async def _serve(settings: Settings, make_app: Callable[[Settings], FastAPI]) -> None:
+    app = make_app(settings)
+    # Before the lease runs, which long work without a turn for other threads could cost this process.
+    _calm_the_collector()
+    _share_the_interpreter()
     # Not left to the server, which would print a traceback where the command line says what to do.
-    async with app.router.lifespan_context(app):
-        await _answer_until_told(app, settings)
+    try:
+        async with app.router.lifespan_context(app):
+            await _answer_until_told(app, settings)
+    except DatabaseWentBack as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(WENT_BACK) from error
 
 
 async def _answer_until_told(app: FastAPI, settings: Settings) -> None:
@@ -67,8 +104,7 @@ async def _answer_until_told(app: FastAPI, settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     servers = [asyncio.create_task(server.serve(sockets=[_bind(server.config)])) for server in (private, public)]
-    _calm_the_collector()
-    _share_the_interpreter()
+    gc.freeze()
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait([*servers, waiting], return_when=asyncio.FIRST_COMPLETED)
     let_go(app)
@@ -114,24 +150,7 @@ def _share_the_interpreter() -> None:
 
 
 def _calm_the_collector() -> None:
-    """What was made at start stays; a rarer collection takes the 40 ms tail of requests away."""
+    """What is made at start stays; a rarer collection takes the 40 ms tail of requests away."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def set_up_logs(settings: Settings) -> None:
-    """Structured lines on standard error: for people at a terminal in development, else JSON."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    for_people = settings.development and sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer(serializer=orjson.dumps),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr) if for_people else structlog.BytesLoggerFactory(sys.stderr.buffer),
-        cache_logger_on_first_use=True,
-    )

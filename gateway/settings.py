@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     notices_days: int = Field(90, ge=8, description="Days that an organization finds a notice in its feed.")
     disclosures_days: int = Field(730, ge=1, description="Days that a person is told of who received something about them.")
     sessions_per_minute: int = Field(10, ge=1, description="Codes of persons that are tried, per address.")
+    lease_s: float = Field(2.0, ge=0.5, le=60, description="Seconds of a replica's lease: so long a silent one may hold up who forbids.")
     stop_grace_s: float = Field(5.0, ge=0, description="Seconds that a stopping gateway gives its streams to end with a cursor.")
 
     @property

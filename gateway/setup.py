@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from consent.sealing import KeyLost, rewrap
 from gateway.access.revisions import active, install, read_files
 from gateway.audit.record import Entry, record
+from gateway.barrier.leases import Leases, lease_of
+from gateway.barrier.wait import Barrier
+from gateway.changes import hold_the_only_seat
 from gateway.database import Database
-from gateway.errors import SettingsRefused
+from gateway.errors import AnotherGatewayIsLive, SettingsRefused
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import add_key_encryption_key, complete_keys, read_keys, write_keys
@@ -61,18 +66,46 @@ def migrate(settings: Settings) -> list[str]:
 def activate_policies(settings: Settings, policies: Path) -> str:
     """Make the policies of this folder active on an exchange that is set up, and return the revision's identifier.
 
-    One change and one audit entry; a gateway that runs follows within a quarter of a second. Raises `SettingsRefused`.
+    One change and one audit entry; when this returns, nothing that they forbid can leave any gateway that runs.
+    Raises `SettingsRefused`, `barrier_pending`.
     """
     files = read_files(policies)
     read_keys(settings.resolved_key_file)
     database = Database(settings.resolved_database_url)
     try:
-        with database.transaction() as session:
+        with _waiting_for_replicas(settings, database), database.transaction() as session:
             if active(session) is None:
                 raise SettingsRefused("This exchange is not set up yet: run `exchange setup --organization NAME --issuer URL`.")
             return install(session, files).id
     finally:
         database.close()
+
+
+@contextmanager
+def _waiting_for_replicas(settings: Settings, database: Database) -> Iterator[None]:
+    """Within: a transaction that forbids something returns when the gateways that run have confirmed it."""
+    try:
+        hold_the_only_seat(database)()
+        nobody_runs = database.engine.dialect.name == "sqlite"
+    except AnotherGatewayIsLive:
+        nobody_runs = False
+    if nobody_runs:
+        yield
+        return
+
+    def note_down(entry: Entry) -> None:
+        with database.transaction() as session:
+            record(session, entry)
+
+    leases = Leases(database, lease_of(database, settings.lease_s))
+    barrier = Barrier(leases, note_down, by="exchange setup")
+    barrier.start()
+    database.after_commit.append(barrier.wait_for_last)
+    try:
+        yield
+    finally:
+        barrier.stop()
+        leases.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 from fastapi import Depends, FastAPI
 from joserfc import jwt
 from sqlalchemy.orm import Session
@@ -17,6 +19,10 @@ from starlette.testclient import TestClient
 from consent.index import ConsentIndex
 from gateway.answers import answer_errors
 from gateway.audit import api as audit_api
+from gateway.audit.record import Entry, record
+from gateway.barrier.leases import Leases, Seat
+from gateway.barrier.replica import Replica
+from gateway.barrier.wait import Barrier
 from gateway.catalog.directory import Directory as Catalog
 from gateway.catalog.models import Dataset, SchemaVersion
 from gateway.changes import Changes
@@ -34,6 +40,16 @@ from gateway.settings import Settings
 
 ISSUER = "http://exchange.test"
 FOOTFALL = "port-credit-footfall"
+
+
+class NothingUnderWay:
+    """What leaves a city without streams."""
+
+    async def settle(self, n: int) -> None:
+        """Nothing was judged."""
+
+    def abort_all(self) -> None:
+        """Nothing is open."""
 
 
 class City:
@@ -58,6 +74,11 @@ class City:
         for room in (self.identity, self.catalog, self.consents):
             self.changes.listen(room.on_changes)
         self.changes.start(self._load)
+        self.leases = Leases(database, math.inf)
+        self.replica = Replica(self.leases, Seat.at("city", 0), self.changes, NothingUnderWay())
+        self.barrier = Barrier(self.leases, self._note_down, by="city")
+        self.barrier.start()
+        database.after_commit.append(self.barrier.wait_for_last)
         self.http = TestClient(self._app(), base_url=ISSUER)
 
     def as_(self, client: str, *scopes: str) -> dict[str, str]:
@@ -77,14 +98,24 @@ class City:
         token = jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": key.kid}, claims, key, algorithms=["ES256"])
         return {"Authorization": f"Bearer {token}"}
 
+    def _note_down(self, entry: Entry) -> None:
+        with self.database.transaction() as session:
+            record(session, entry)
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        await self.replica.start()
+        yield
+        await anyio.to_thread.run_sync(self.replica.stop)
+
     def _load(self, session: Session) -> None:
         for room in (self.identity, self.catalog, self.consents):
             room.load(session)
 
     def _app(self) -> FastAPI:
-        app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
+        app = FastAPI(dependencies=[Depends(refuse_unknown_query)], lifespan=self._lifespan)
         app.state.contracts, app.state.withdrawals = Contracts(), Requests(self.settings.withdrawals_per_minute, "withdrawals")
-        for name in ("settings", "keys", "database", "changes", "identity", "catalog", "consents"):
+        for name in ("settings", "keys", "database", "changes", "barrier", "identity", "catalog", "consents"):
             setattr(app.state, name, getattr(self, name))
         app.include_router(audit_api.router)
         app.include_router(consents_api.router)
@@ -142,3 +173,5 @@ def a_city(database: Database, folder: Path) -> Iterator[City]:
     with city.http:
         yield city
     city.changes.stop()
+    city.barrier.stop()
+    city.leases.close()

@@ -27,7 +27,7 @@ from tests.engines import Engines
 from tests.engines.opa import Opa
 from tests.engines.process import free_port
 
-READY_S = 20.0
+READY_S = 60.0
 READER = ("catalog:read", "contracts:read", "contracts:write", "events:read", "audit:read", "consents:read")
 PROVIDER = (*READER, "catalog:write", "events:publish", "consents:write")
 
@@ -38,11 +38,19 @@ class GatewayFailed(Exception):
 
 @dataclass
 class Gateway:
-    """`exchange serve` in a folder of its own. `start()` again after `kill()` keeps ports, database and log."""
+    """`exchange serve` in a folder of its own. `start()` again after `kill()` keeps ports, database and log.
+
+    `beside` another it is a further replica of that exchange: of one database, log, key file and issuer, at ports and with an OPA of
+    its own.
+    """
 
     engines: Engines
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    beside: Gateway | None = None
+    program: tuple[str, ...] = ("-m", "gateway.cli", "serve")
+    """What Python runs."""
+    ready_s: float = READY_S
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,12 +58,14 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
         self.log = self.folder / "gateway.log"
-        self._token = secrets.token_urlsafe(24)
+        self.issuer: str = self.beside.issuer if self.beside else self.url
+        self.key_file: Path = self.beside.key_file if self.beside else self.folder / "keys.json"
+        self._token: str = self.beside._token if self.beside else secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self.opa: Opa | None = None
-        self.database_url = self.engines.database_url()
-        self.made: SetUp = set_up(self.settings(), "City of Test")
+        self.database_url: str = self.beside.database_url if self.beside else self.engines.database_url()
+        self.made: SetUp = self.beside.made if self.beside else set_up(self.settings(), "City of Test")
         key = read_keys(self.settings().resolved_key_file).signing["policy_bundle"]
         public_key = key.as_pem(private=False).decode()
         self.opa = self.engines.opa(admin_url=self.admin_url, token=self._token, public_key=public_key)
@@ -64,10 +74,11 @@ class Gateway:
         """The settings that the process runs with."""
         return Settings(
             environment="development",
-            issuer=self.url,
+            issuer=self.issuer,
             port=self.port,
             admin_port=self.admin_port,
             data_dir=self.folder,
+            key_file=self.key_file,
             database_url=self.database_url,
             log_url=self.engines.log_url,
             policy_url=self.opa.url if self.opa else "",
@@ -75,7 +86,11 @@ class Gateway:
         )
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except GatewayFailed:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -83,18 +98,20 @@ class Gateway:
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        """Of the gateway itself, which the process that was started supervises. Raises `GatewayFailed` if it does not run."""
+        for pid in self._children():
+            return pid
+        raise GatewayFailed("the gateway does not run")
 
     def start(self, *, policy: bool = True) -> None:
         """Start, and wait until it is ready and its policy answers. Raises `GatewayFailed`."""
         if self.opa is not None and policy and not self.opa.running:
             self.opa.start()
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "gateway.cli", "serve"]
+            command = [sys.executable, *self.program]
             self._process = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log)
-        deadline = time.monotonic() + READY_S
-        while not self._is_ready(policy=policy):
+        deadline = time.monotonic() + self.ready_s
+        while not self.is_ready(policy=policy):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise GatewayFailed(f"the gateway did not get ready:\n{self._last_words()}")
             time.sleep(0.05)
@@ -107,11 +124,15 @@ class Gateway:
             self._process = None
 
     def kill(self) -> None:
-        """`kill -9`."""
+        """`kill -9` of the supervisor, with which the gateway ends; it is gone when this returns."""
         if self._process is not None:
+            orphans = self._children()
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(10)
             self._process = None
+            deadline = time.monotonic() + 10
+            while any(Path(f"/proc/{pid}/cmdline").exists() for pid in orphans) and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def close(self) -> None:
         for client in self._clients:
@@ -126,7 +147,7 @@ class Gateway:
 
     def client(self, client_id: str | None = None, **credentials: Any) -> Client:
         """A client of this gateway, closed with it."""
-        client = Client(self.url, client_id, **credentials)
+        client = Client(self.issuer, client_id, address=self.url, **credentials)
         self._clients.append(client)
         return client
 
@@ -151,6 +172,11 @@ class Gateway:
         """The gateway's database, to look into. Close it."""
         return Database(self.settings().resolved_database_url)
 
+    def _children(self) -> list[int]:
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [int(pid) for pid in children.read_text("ascii").split()] if children.exists() else []
+
     def _environment(self) -> dict[str, str]:
         settings = self.settings()
         own = {
@@ -159,6 +185,7 @@ class Gateway:
             "EXCHANGE_PORT": str(settings.port),
             "EXCHANGE_ADMIN_PORT": str(settings.admin_port),
             "EXCHANGE_DATA_DIR": str(settings.data_dir),
+            "EXCHANGE_KEY_FILE": str(settings.key_file),
             "EXCHANGE_DATABASE_URL": settings.database_url,
             "EXCHANGE_LOG_URL": settings.log_url,
             "EXCHANGE_POLICY_URL": settings.policy_url,
@@ -169,7 +196,8 @@ class Gateway:
     def _last_words(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
 
-    def _is_ready(self, *, policy: bool) -> bool:
+    def is_ready(self, *, policy: bool) -> bool:
+        """True if it answers that it is; with `policy`, that its engine answers too."""
         with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
             return not policy or b'"policy":"ok"' in answer.read()
         return False

@@ -34,7 +34,8 @@ def test_every_code_that_is_raised_stands_in_the_catalogue() -> None:
 @pytest.mark.parametrize("code", sorted(catalogue()))
 def test_every_code_says_what_it_means_and_what_to_do_in_both_languages(code: str) -> None:
     entry = catalogue()[code]
-    assert 400 <= entry["status"] <= 599
+    # What is done and not yet known to be in force everywhere is no failure.
+    assert entry["status"] in (range(400, 600) if code != "barrier_pending" else {202})
     for part in ("title", "explanation", "hint"):
         assert set(entry[part]) == {"en", "fr"}
         assert all(len(text) > 5 for text in entry[part].values())

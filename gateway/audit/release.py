@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfPatience
 from contextlib import suppress
@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.published import Published
@@ -49,10 +49,14 @@ _Outcome = tuple[_Waiter, Receipt | Exception]
 
 
 class AuditWriter:
-    """Group commit. `start` before use; after `stop`, which writes what waits, every entry is refused."""
+    """Group commit. `start` before use; after `stop`, which writes what waits, every entry is refused.
 
-    def __init__(self, database: Database) -> None:
+    `guard` is asked for a query before each transaction: nothing is written unless it finds a row within it. It may raise.
+    """
+
+    def __init__(self, database: Database, guard: Callable[[], Select[Any] | None] = lambda: None) -> None:
         self._engine = database.engine
+        self._guard = guard
         self._waiting: deque[_Waiter] = deque()
         self._something = threading.Condition()
         self._open = False
@@ -124,7 +128,7 @@ class AuditWriter:
                 with connection.begin():
                     self._newest = next_instant(connection)
             at = max(now(), self._newest)
-            outcomes = _store(connection, wanted, at)
+            outcomes = _store(connection, wanted, at, self._guard())
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
             log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))
             self._disconnect()
@@ -146,7 +150,7 @@ class AuditWriter:
                 connection.close()
 
 
-def _store(connection: Connection, batch: Sequence[_Waiter], at: datetime) -> list[_Outcome]:
+def _store(connection: Connection, batch: Sequence[_Waiter], at: datetime, guard: Select[Any] | None) -> list[_Outcome]:
     shown = rfc3339(at)
     rows: list[dict[str, Any]] = []
     spans: list[dict[str, Any]] = []
@@ -160,7 +164,7 @@ def _store(connection: Connection, batch: Sequence[_Waiter], at: datetime) -> li
         rows.append(row_of(waiter.entry, at, sealed))
         spans.extend(span._asdict() for span in waiter.published)
         outcomes.append((waiter, Receipt(sealed.leaf_hash)))
-    store(connection, rows, spans)
+    store(connection, rows, spans, guard)
     return outcomes
 
 

@@ -6,13 +6,15 @@ While the event loop computes, every answer of the database that the audit write
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
 import psycopg
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, String, Table, insert
+from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, Select, String, Table, insert
+from sqlalchemy.dialects import postgresql
 
 from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.database import Moment
@@ -27,34 +29,47 @@ def connect(engine: Engine) -> Connection:
     return engine.connect()
 
 
-def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row]) -> None:
-    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none."""
+class Refused(Exception):
+    """The guard found no row, and nothing was written."""
+
+
+def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
+    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none.
+
+    With a `guard` none, unless that query finds a row in the same transaction. Raises `Refused`.
+    """
     with connection.begin():
         if connection.dialect.name == "postgresql":
-            _execute(connection, [_json(entries), _json(spans)])
+            if not _execute(connection, _one_statement(guard), [_json(entries), _json(spans)]):
+                raise Refused
             return
+        if guard is not None and connection.execute(guard).first() is None:
+            raise Refused
         if entries:
             connection.execute(insert(AuditEntry), entries)
         if spans:
             connection.execute(insert(PublishedRange), spans)
 
 
-def _execute(connection: Connection, documents: list[bytes]) -> None:
+def _execute(connection: Connection, statement: bytes, documents: list[bytes]) -> bool:
     """Run the one statement by a single call of libpq, which lets go of the interpreter until the answer is there.
 
     Raises psycopg's `Error`.
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    if "audit" not in connection.info:  # what is kept with the driver's connection
-        _require(driver.pgconn.prepare(b"audit", _ONE_STATEMENT.encode()))
-        connection.info["audit"] = True
-    _require(driver.pgconn.exec_prepared(b"audit", [*documents]))
+    prepared = connection.info.setdefault("audit", [])  # what is kept with the driver's connection
+    if statement not in prepared:  # another guard is another statement: few in the life of a process
+        prepared.append(statement)
+        _require(driver.pgconn.prepare(b"audit_%d" % len(prepared), statement))
+    result = _require(driver.pgconn.exec_prepared(b"audit_%d" % (1 + prepared.index(statement)), [*documents]))
+    return result.get_value(0, 0) == b"t"
 
 
-def _require(result: PGresult) -> None:
-    if result.status != ExecStatus.COMMAND_OK:
+def _require(result: PGresult) -> PGresult:
+    if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
         raise psycopg.errors.error_from_result(result)
+    return result
 
 
 def _json(rows: Sequence[Row]) -> bytes:
@@ -69,7 +84,8 @@ def _insert_from_json(model: type[AuditEntry | PublishedRange], parameter: str) 
     names = ", ".join(f'"{column.name}"' for column in columns)
     values = ", ".join(f"decode(\"{column.name}\", 'hex')" if _is_binary(column) else f'"{column.name}"' for column in columns)
     definitions = ", ".join(f'"{column.name}" {_json_type(column)}' for column in columns)
-    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM json_to_recordset({parameter}::json) AS rows({definitions})"  # noqa: S608 - our own names
+    rows = f"json_to_recordset({parameter}::json) AS rows({definitions})"
+    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
 
 
 def _is_binary(column: Column[Any]) -> bool:
@@ -82,4 +98,11 @@ def _json_type(column: Column[Any]) -> str:
     return types[type(column.type)]
 
 
-_ONE_STATEMENT = f"WITH entries AS ({_insert_from_json(AuditEntry, '$1')}) {_insert_from_json(PublishedRange, '$2')}"
+@lru_cache(maxsize=4)
+def _one_statement(guard: Select[Any] | None) -> bytes:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    query = "SELECT 1" if guard is None else str(guard.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    entries, spans = _insert_from_json(AuditEntry, "$1"), _insert_from_json(PublishedRange, "$2")
+    # Materialised, so that it is asked once and its lock is held to the end.
+    statement = f"WITH guard AS MATERIALIZED ({query}), entries AS ({entries}), spans AS ({spans}) SELECT EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
+    return statement.encode()

@@ -40,6 +40,10 @@ GIVES_UP = 0.75
 """Leases after the sending of a renewal at which its replica ends itself in good order."""
 CONFIRMS_WITHIN = 2.0
 """Leases in which a replica that renews must confirm what it knows to be committed, or end itself."""
+ENDED_ITSELF = 75
+"""The exit status of a process that carries `End` out: another is to be started in its place."""
+WENT_BACK = 76
+"""The exit status of one that was refused its database, which has gone back: none is to be started before it is restored."""
 LONGEST_RETRY_S = 0.25
 READ_SOON_S, READ_LATER_S, SOON_S = 0.01, 0.05, 0.5
 """Leases are read every `READ_SOON_S` for `SOON_S` after a commit, then every `READ_LATER_S`."""
@@ -145,13 +149,13 @@ class Holder:
         self._renew_at = sent + RENEW_EVERY * self.lease
         return [Arm(self.deadline), *self.tick(at)]
 
-    def change_applied(self, n: int, forbids: int) -> list[HolderAction]:
+    def change_applied(self, n: int, forbids: int, at: float) -> list[HolderAction]:
         """All changes up to `n` are applied; `forbids` is the last of them that forbids, 0 if none does."""
         self.applied = max(self.applied, n)
         self._forbidding = max(self._forbidding, forbids)
         if not self.live or self.ended:
             return []
-        return self._settle_next()
+        return self._settle_next(at)
 
     def settled(self, at: float) -> list[HolderAction]:
         """The settling that was asked for last is done."""
@@ -159,7 +163,7 @@ class Holder:
             return []
         self._may_confirm, self._settled = self._settling
         self._settling = None
-        return [*self._settle_next(), *self._renew(at)]
+        return [*self._settle_next(at), *self._renew(at)]
 
     def renewed(self, sent: float, confirmed: int, committed: int, at: float) -> list[HolderAction]:
         """The renewal sent at `sent` is durable. `committed` is the counter of changes that it saw."""
@@ -193,15 +197,15 @@ class Holder:
             return self._end("cannot_confirm")
         return self._renew(at) if at >= self._renew_at and not self._renewing else []
 
-    def _settle_next(self) -> list[HolderAction]:
+    def _settle_next(self, at: float) -> list[HolderAction]:
         if self._settling is not None:
             return []
         if self._forbidding > self._settled:
             self._settling = (self.applied, self._forbidding)
             return [Settle(self._forbidding)]
-        # What only allows holds nothing back, and nobody waits for it; the next renewal says so.
+        # What only allows holds nothing back; the next renewal says so, or this one if there is none to come.
         self._may_confirm = self.applied
-        return []
+        return self._renew(at) if math.isinf(self.lease) else []
 
     def _renew(self, at: float) -> list[HolderAction]:
         if self._renewing:

@@ -1,7 +1,7 @@
 """The command line, `exchange`: one file a noun.
 
-`setup serve migrate doctor keys demo bench` work on the server's own settings and need the server's packages; every other command
-is an HTTP client of `EXCHANGE_URL`. Exit codes: 0 done, 1 said no or failed, 2 wrong use.
+`setup serve migrate doctor keys restore demo bench` work on the server's own settings and need the server's packages; every other command
+is an HTTP client of `EXCHANGE_URL`. Exit codes: 0 done, 1 said no or failed, 2 wrong use, 3 done but for what must be done by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main() -> None:
 
 def commands() -> typer.Typer:
     """All commands. `bench` is there where its benchmarks are: in a checkout."""
-    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, server
+    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, replicas, restore, server
 
     exchange = typer.Typer(
         name="exchange",
@@ -27,7 +27,17 @@ def commands() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (server.setup, server.serve, server.migrate, server.doctor, demo.demo, call.call, call.me):
+    for command in (
+        server.setup,
+        server.serve,
+        server.migrate,
+        server.doctor,
+        restore.restore,
+        demo.demo,
+        call.call,
+        call.me,
+        replicas.replicas,
+    ):
         exchange.command()(command)
     if find_spec("tests") and find_spec("tests.benchmarks"):
         exchange.command()(server.bench)

@@ -34,15 +34,17 @@ def servers_packages() -> Iterator[None]:
 def own_settings(**given: Any) -> Iterator[Settings]:
     """The settings of `EXCHANGE_...`; those that are refused are exit code 1, with what to do."""
     with servers_packages():
-        from gateway.changes import AnotherGatewayIsLive
-        from gateway.errors import ExchangeError, SettingsRefused
+        from gateway.errors import AnotherGatewayIsLive, ExchangeError, SettingsRefused
         from gateway.settings import Settings
     try:
         yield Settings(**given)
     except (SettingsRefused, ValueError) as refused:
         fail(_first_line(refused))
     except AnotherGatewayIsLive:
-        fail("another_gateway_is_live: another gateway is at work on this database.", "Stop it first: one gateway a database.")
+        fail(
+            "another_gateway_is_live: another gateway is at work on this database.",
+            "Stop it first: SQLite has one seat.",
+        )
     except ExchangeError as error:
         fail(str(error))
 
@@ -80,15 +82,20 @@ def setup(
         print(f"The keys are in {settings.resolved_key_file}: back them up apart from the database.")
 
 
-def serve() -> None:
-    """Serve, until SIGTERM or Ctrl-C; streams end with a cursor that resumes them.
+def serve(child_of: Annotated[int, typer.Option(hidden=True, help="Serve in this process, and end when that one ends.")] = 0) -> None:
+    """Serve, until SIGTERM or Ctrl-C; streams end with a cursor that resumes them. A gateway that lost its lease is started again.
 
     Example: EXCHANGE_ENVIRONMENT=development exchange serve
     """
     with own_settings() as settings:
-        from gateway.serve import serve as serve_until_stopped
+        from gateway.supervise import die_with, supervise
 
-        serve_until_stopped(settings)
+        if not child_of:
+            raise typer.Exit(supervise(settings, [sys.executable, "-m", "gateway.cli", "serve", "--child-of"]))
+        die_with(child_of)
+        from gateway.serve import serve  # the supervisor itself stays small
+
+        serve(settings)
 
 
 def migrate() -> None:

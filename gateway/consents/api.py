@@ -5,7 +5,6 @@ A person's identifier comes in bodies only, becomes an `sref` at once, and is ne
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -144,7 +143,7 @@ def give_consent(body: ConsentDocument, caller: Writer, request: Request, respon
         receipt = Receipts(state).sign(session, made, code)
         answer = show(session, made) | {"receipt": receipt, "withdrawal_code": code}
     if made.state == "refused":
-        wait_until_passed(state, made.change, time.monotonic())
+        wait_until_passed(state, made.change)
     response.headers["Location"] = f"{state.settings.issuer}/v1/consents/{made.id}"
     return answer
 
@@ -180,7 +179,7 @@ def import_consents(body: Chunk, caller: Writer, request: Request) -> Any:
     with database.transaction() as session:
         answer = import_chunk(session, body, caller, state)
     if body.state == "refused":
-        wait_until_passed(state, answer["change"], time.monotonic())
+        wait_until_passed(state, answer["change"])
     return answer
 
 

@@ -5,12 +5,10 @@ In all datasets of the owner that name people in the same manner, for there a pe
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from consent.erasure import ERASED, erase, locked
@@ -67,16 +65,14 @@ def erase_subject(body: SearchDocument, caller: Annotated[Principal, Allow("cons
     scheme = scheme_of(dataset)
     check_subject(scheme, body.subject)
     index, told = keys.secret("subject_index"), 0
-    durable = [time.monotonic()]
     with database.transaction() as session:
-        event.listen(session, "after_commit", lambda _session: durable.append(time.monotonic()))
         sref = find(session, index.id, index.value, dataset.owner_id, scheme, body.subject)
         found = sref is not None and locked(session, sref)
         if sref is not None and found:
             told, change = _erase(session, keys, catalog, dataset, sref, caller)
         else:
             change = last(session)  # whoever was erased before stands at or before it
-    barrier = wait_until_passed(state, change, durable[-1])
+    barrier = wait_until_passed(state, change)
     return {"state": "erased", "found": found, "told": told, "barrier": barrier}
 
 

@@ -5,13 +5,12 @@ Whatever stops events waits, once it is durable, until nothing that it forbids c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from consent.models import ConsentRecord
@@ -19,8 +18,9 @@ from consent.records import Act, histories, locked, move, name_of
 from consent.states import By, IllegalMove, State, require_move
 from consent.subjects import as_text
 from gateway.audit.record import record
+from gateway.barrier.wait import Barrier
 from gateway.catalog.directory import Directory as Catalog
-from gateway.changes import Changes, note
+from gateway.changes import note
 from gateway.consents.give import entry_of
 from gateway.consents.receipts import Receipts
 from gateway.consents.still_shared import still_shared
@@ -88,33 +88,28 @@ def stop(state: Any, find: Find, wanted: State, caller: Principal | None, told: 
     """Bring a record to a state in which it lets nothing pass: {state, effective_at, still_shared, barrier}.
 
     Repeating it answers the same. Who holds a code (no caller) is told the state of a record that has ended otherwise.
-    Raises `not_found`, `illegal_state`, `database_unavailable`.
+    Raises `not_found`, `illegal_state`, `barrier_pending`, `database_unavailable`.
     """
     database: Database = state.database
-    durable: list[float] = []
     with database.transaction() as session:
-        event.listen(session, "after_commit", lambda _session: durable.append(time.monotonic()))
         found = find(session)
         if found.state != wanted and not (caller is None and found.ended_at is not None):
             moved(session, found, wanted, caller, state, told(found))
         change = found.change
-    barrier = wait_until_passed(state, change, durable[0])
+    barrier = wait_until_passed(state, change)
     with database.reading() as session:
         going_on = still_shared(session, state, found.dataset, as_text(found.sref))
         since = _since(session, found)
     return {"state": found.state, "effective_at": rfc3339(since), "still_shared": going_on, "barrier": barrier}
 
 
-def wait_until_passed(state: Any, change: int, durable: float) -> dict[str, int]:
-    """Return once nothing that this change forbids can leave: {change, replicas, waited_ms}. `durable`: monotonic time of its commit.
+def wait_until_passed(state: Any, change: int) -> dict[str, int]:
+    """Return once nothing that this change forbids can leave any replica: {change, replicas, waited_ms}.
 
-    Raises `database_unavailable`; the change is stored all the same, and repeating the call waits on.
+    Raises `barrier_pending` if one of them has not said so in time; the change is stored all the same, and repeating the call waits on.
     """
-    changes: Changes = state.changes
-    # Committing has applied it already, unless the database went away in between.
-    if changes.apply() < change:
-        raise ExchangeError("database_unavailable", "It is stored; repeat to wait until it is applied.")
-    return {"change": change, "replicas": 1, "waited_ms": round((time.monotonic() - durable) * 1000)}
+    barrier: Barrier = state.barrier
+    return asdict(barrier.wait(change))
 
 
 def allow(session: Session, state: Any, find: Find, was: State, caller: Principal, told: Told) -> tuple[ConsentRecord, str | None]:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, MetaData
 import consent.erasure  # noqa: F401 - as those below
 import gateway.access.models
 import gateway.audit.models
+import gateway.barrier.models
 import gateway.catalog.models
 import gateway.changes
 import gateway.contracts.models

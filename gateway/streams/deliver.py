@@ -10,14 +10,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client import Counter
 
 from gateway.access.decision import Decision
 from gateway.audit.record import Entry, Ranges, Receipt
 from gateway.errors import ExchangeError
-from gateway.streams.blocks import BLOCK_EVENTS
+from gateway.streams.blocks import BLOCK_EVENTS, Block
 from gateway.streams.disclosed import Under
 from gateway.streams.log import OffsetOutOfRange, TopicGone
 from gateway.streams.reading import Permit, Reading
@@ -34,6 +34,7 @@ delivered_bytes = Counter("exchange_delivered_bytes_total", "Bytes of events tha
 class Part:
     """The first `count` frames of a judgement of one partition, examined from offset `start` to `next`."""
 
+    block: Block
     judged: Judged
     count: int
     start: int
@@ -68,6 +69,8 @@ class Flush:
 
     permit: Permit
     parts: list[Part]
+    stamp: int
+    """The number of the last forbidding change that permit and judgements know."""
     receipt: Receipt | None = None
 
     @property
@@ -85,9 +88,10 @@ class Flush:
 
     def holds(self) -> bool:
         """True if nothing that was decided since it was judged forbids it."""
+        if not self.permit.view.is_current(self.stamp):
+            return False
         now_ms = time.time_ns() // 1_000_000
-        holds = self.permit.view.holds
-        return all(holds(part.judged, now_ms) for part in self.parts)
+        return all(now_ms < part.judged.until_ms for part in self.parts)
 
     def whole(self) -> Closed:
         """The account of a flush that leaves at once and whole, as a page does."""
@@ -108,10 +112,12 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
     Raises the problems of `Reading.permit`, `cursor_expired`, `log_went_back`, `log_unavailable`.
     """
     # (1) the contract is in force and (2) policy allows it: the decision in memory, or a new one
+    # The stamp is read first: a change that comes while this waits, for the decision or the log, makes all of it be judged again.
+    stamp = reading.streams.stamp.value
     permit = await reading.permit()
     if permit.bucket is not None:
         most_events = min(most_events, permit.bucket.available())
-    flush = Flush(permit, [])
+    flush = Flush(permit, [], stamp)
     dataset = reading.dataset
     examined = events = size = 0
     offsets = dict(reading.offsets)
@@ -131,13 +137,38 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
                 return flush  # what is judged and joined once is of whole blocks
             # (4) consent and (5) the lens
             judged = await permit.view.judge(block, offset, time.time_ns() // 1_000_000)
-            part = _cut(judged, offset, most_events - events, most_bytes - size)
+            part = _cut(block, judged, offset, most_events - events, most_bytes - size)
             flush.parts.append(part)
             offsets[partition] = part.next
             examined += part.next - offset
             events += part.count
             size += part.size()
     return flush
+
+
+async def judge_again(reading: Reading, flush: Flush) -> bool:
+    """Judge a flush again that is on its way out and does not hold any more.
+
+    True if each of its events may leave as it stands: it then knows what was decided since. Without an answer it is no.
+    """
+    stamp = reading.streams.stamp.value
+    try:
+        permit = await reading.permit()
+        fresh = [await permit.view.judge(part.block, part.start, time.time_ns() // 1_000_000) for part in flush.parts]
+    except ExchangeError:
+        return False
+    if not all(_still_has(judged, part) for judged, part in zip(fresh, flush.parts, strict=True)):
+        return False
+    for part, judged in zip(flush.parts, fresh, strict=True):
+        part.judged = replace(part.judged, stamp=judged.stamp, until_ms=judged.until_ms)
+    flush.permit, flush.stamp = permit, stamp
+    return True
+
+
+def _still_has(judged: Judged, part: Part) -> bool:
+    """True if a new judgement has every event of the part, byte for byte; it may have more."""
+    found = dict(zip(judged.offsets, judged.frames, strict=True))
+    return all(found.get(offset) == frame for offset, frame in zip(part.judged.offsets, part.frames, strict=False))
 
 
 async def release(reading: Reading, flush: Flush, closes: Closed | None) -> None:
@@ -222,15 +253,15 @@ async def wait_for_more(reading: Reading, seconds: float, change: asyncio.Event,
         await asyncio.gather(*waiting, changed, return_exceptions=True)
 
 
-def _cut(judged: Judged, start: int, most_events: int, most_bytes: int) -> Part:
+def _cut(block: Block, judged: Judged, start: int, most_events: int, most_bytes: int) -> Part:
     """As many frames as fit, at least one; what lies between the last of them and the next frame is examined with them."""
     frames = judged.frames
     if len(frames) <= most_events and judged.size <= most_bytes:
-        return Part(judged, len(frames), start, judged.next)
+        return Part(block, judged, len(frames), start, judged.next)
     size = count = 0
     for frame in frames:
         if count and (count >= most_events or size + len(frame) > most_bytes):
             break
         size += len(frame)
         count += 1
-    return Part(judged, count, start, judged.next if count == len(frames) else judged.offsets[count])
+    return Part(block, judged, count, start, judged.next if count == len(frames) else judged.offsets[count])

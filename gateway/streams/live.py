@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from consent.erasure import ErasedSubjects
-from consent.index import ConsentIndex
+from consent.index import ConsentIndex, SureView
 from gateway.access.decide import Access
 from gateway.access.decision import Decision
 from gateway.access.facts import Question
@@ -36,6 +36,7 @@ from gateway.streams.disclosed import Account
 from gateway.streams.gate import Gate
 from gateway.streams.limits import Bucket, OpenStreams, Requests
 from gateway.streams.log import EventLog
+from gateway.streams.outbound import Outbound
 from gateway.streams.reading import Permit
 from gateway.streams.sealing import SubjectKeys, opening_of
 from gateway.streams.shared import Shared
@@ -89,6 +90,7 @@ class Streams:
         self.srefs: dict[bytes, str] = {}
         """Subjects' `sref` by keyed hash of their identifier."""
         self.stamp = Stamp()
+        self.outbound = Outbound(changes, self.stamp)
         self.gate = Gate()
         self.open = OpenStreams()
         self.anonymous = Requests(settings.anonymous_requests_per_minute)
@@ -107,6 +109,7 @@ class Streams:
     def stop_streams(self) -> None:
         """Tell every stream to end with its cursor."""
         self.stopping = True
+        self.outbound.stop()
         self._wake_all()
 
     async def stop(self) -> None:
@@ -130,8 +133,9 @@ class Streams:
         Whoever was erased is forgotten when this returns. Raises `TimeoutError` if the event loop did not come to it: it is tried again.
         """
         gone = self._erased.on_changes(changes)
-        if any(change.forbids or change.kind.startswith("consent") for change in changes):
-            self.stamp.advance()
+        numbers = [change.n for change in changes if change.forbids or change.kind.startswith("consent")]
+        if numbers:
+            self.stamp.advance(numbers[-1])
         if gone:
             self._on_loop(lambda: self._forget(gone))
         if self._loop is not None and not self._loop.is_closed():
@@ -202,6 +206,7 @@ class Streams:
             self.stamp,
             self.judgements,
             opening_of(decision.obligations, dataset, self.subject_keys),
+            self._sure(decision, dataset, contract),
         )
         permit = Permit(decision, view, self._bucket(what, decision))
         self._permits[what, decision.id] = permit
@@ -224,6 +229,13 @@ class Streams:
             return lambda _sref, _appended, _now: False
         opt_out = "consent_filter" not in filters
         return self.consents.view(dataset.slug, found.with_broader, contract.consumer_id, unless_opted_out=opt_out)
+
+    def _sure(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> SureView | None:
+        """Who is sure to be allowed by the consent filter."""
+        found = purpose(contract.purpose) if contract else None
+        if contract is None or found is None or all(obligation["kind"] != "consent_filter" for obligation in decision.obligations):
+            return None
+        return self.consents.sure_view(dataset.slug, found.with_broader, contract.consumer_id)
 
     def _bucket(self, what: str, decision: Decision) -> Bucket | None:
         for obligation in decision.obligations:

@@ -1,12 +1,14 @@
 """Recovery: what a crash between append and entry left in the log without one gets a `publish_recovered` entry.
 
-At start, and whenever an append or its entry has failed. Readers are not held back meanwhile: their releases say what they deliver.
+At start, and whenever an append or its entry has failed, here or at a replica that was fenced. Readers are not held back meanwhile:
+their releases say what they deliver.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import anyio.to_thread
 import structlog
@@ -22,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 PAUSE_S = 1.0
 EVERY_S = 60.0
+APART_S = 3.0
+"""What stands in the log without an entry may be another replica's, which is about to write it: it counts as missing after so long."""
 LONGEST_S = 15.0
 """Recovery gives up after this long and tries again later: publishing waits at the gate meanwhile."""
 
@@ -47,19 +51,33 @@ async def recover_forever(streams: Streams) -> None:
 async def recover(streams: Streams) -> int:
     """Write an entry for each span of offsets that none names; how many were written. Raises `LogUnavailable`, `audit_unavailable`."""
     written = 0
-    async with streams.gate.recovering():
-        streams.gate.dirty = False
-        try:
+    streams.gate.dirty = False  # whatever fails from here on is looked for again
+    try:
+        stood = await _stood(streams)
+        async with streams.gate.recovering():
             await anyio.to_thread.run_sync(_compact, streams)
             for dataset in streams.catalog.all():
                 for partition in range(dataset.partitions):
-                    written += await _recover(streams, dataset, partition)
-        except BaseException:
-            streams.gate.dirty = True
-            raise
+                    written += await _recover(streams, dataset, partition, stood)
+    except BaseException:
+        streams.gate.dirty = True
+        raise
     if written:
         log.info("publish_recovered", entries=written)
     return written
+
+
+async def _stood(streams: Streams) -> dict[tuple[str, int], int] | None:
+    """By topic and partition, the log's end some time ago; None where this process alone publishes, and so knows what is under way."""
+    if streams.database.engine.dialect.name == "sqlite":
+        return None
+    ends: dict[tuple[str, int], int] = {}
+    for dataset in streams.catalog.all():
+        for partition in range(dataset.partitions):
+            with suppress(TopicGone):
+                ends[dataset.topic, partition] = (await streams.log.bounds(dataset.topic, partition))[1]
+    await asyncio.sleep(APART_S)
+    return ends
 
 
 def _compact(streams: Streams) -> None:
@@ -67,11 +85,13 @@ def _compact(streams: Streams) -> None:
         compact(session)
 
 
-async def _recover(streams: Streams, dataset: DatasetView, partition: int) -> int:
+async def _recover(streams: Streams, dataset: DatasetView, partition: int, stood: dict[tuple[str, int], int] | None) -> int:
     try:
         earliest, end = await streams.log.bounds(dataset.topic, partition)
     except TopicGone:
         return 0
+    if stood is not None:
+        end = min(end, stood.get((dataset.topic, partition), earliest))
     spans = await anyio.to_thread.run_sync(_uncovered, streams, dataset.topic_id or "", partition, earliest, end)
     for first, after in spans:
         entry = Entry(

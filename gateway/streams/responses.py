@@ -1,16 +1,16 @@
 """The three ways out: a page, a stream of server-sent events, a stream of lines.
 
-Between the last question whether a flush still holds and its write nothing is awaited: a stream waits for the subscriber's
-socket first, then asks, then writes. So what was forbidden by a call that has returned is not written.
+Between the last question whether a flush still holds and its write nothing is awaited: an answer waits for the subscriber's
+socket first, then asks, then writes. So what a change has forbidden is not written once the change is applied, and what was written
+before is known to `gateway/streams/outbound.py` until it has left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -26,14 +26,15 @@ from gateway.streams.deliver import (
     close,
     count_delivered,
     count_disclosed,
+    judge_again,
     judge_next,
     pass_over,
     release,
     wait_for_more,
 )
 from gateway.streams.limits import Bucket
-from gateway.streams.live import Streams
 from gateway.streams.log import LogUnavailable
+from gateway.streams.outbound import Connection, Gone, Socket
 from gateway.streams.reading import Reading
 from gateway.streams.views import chunks
 
@@ -42,12 +43,6 @@ PAUSE_S = 0.25
 """How long a stream waits before it asks again a part of the exchange that was away."""
 LONGEST_LOOK_S = 20.0
 """How long a page passes over events that are all withheld, before it answers empty with the cursor so far."""
-PATIENCE_S = 1.0
-"""How long at most a stream waits for its subscriber's socket before it looks whether the gateway stops."""
-PIECE_BYTES = 48 * 1024
-"""The most that is handed to a socket at once."""
-UNSENT_BYTES = 12 * 1024
-"""Above this many unsent bytes a socket is not ready; with one piece more it has less than 64 KiB."""
 PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable", "policy_unavailable"})
 """Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back. The policy engine is away for a moment
 at each activation, and every decision is then made anew."""
@@ -70,6 +65,7 @@ class Page(Response):
             if flush.holds():
                 break
             flush = await judge_next(reading, most_bytes=self._limit)
+        socket = _socket(reading, scope, send)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
         pass_over(reading, flush)
         count_delivered(reading, flush.events, len(body))
@@ -83,7 +79,14 @@ class Page(Response):
         if flush.receipt is not None:
             self.headers["Audit-Entry"] = flush.receipt.header
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": body})
+        try:
+            if flush.events:
+                await socket.write_judged(body, flush, partial(judge_again, reading, flush))
+            else:
+                await socket.write(body)
+            await socket.finish()
+        except Gone:
+            await socket.drop()
 
     async def _flush(self) -> Flush:
         """The first flush with events, or an empty one at the end of what there is, once the wait is over.
@@ -107,6 +110,11 @@ class Page(Response):
                 pass_over(reading, flush)
             else:
                 await wait_for_more(reading, left, changed)
+
+
+def _socket(reading: Reading, scope: Scope, send: Send) -> Socket:
+    connection: Connection = scope["extensions"]["exchange.protocol"]["protocol"]
+    return Socket(reading.streams.outbound, connection, send)
 
 
 class Format(Protocol):
@@ -162,11 +170,6 @@ class Lines:
         return b"%b\n" % orjson.dumps({"next_cursor": cursor} | ({"end": problem} if problem else {}))
 
 
-@dataclass(frozen=True, slots=True)
-class _Gone(Exception):
-    """The subscriber has gone."""
-
-
 class Stream(Response):
     """Events as they come, until the contract, the token, the gateway or an idle time ends it."""
 
@@ -185,28 +188,27 @@ class Stream(Response):
         self._spoke = time.monotonic()
         self._changed = reading.streams.next_change
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         with self._place:
             # What goes wrong up to the first flush is answered as a problem: nothing is sent yet.
             flush = await self._judge()
             if flush is not None and flush.receipt is not None:
                 self.headers["Audit-Entry"] = flush.receipt.header
-            socket = _Socket(self._reading.streams, scope, receive, send)
+            socket = _socket(self._reading, scope, send)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 await socket.write(self._form.opening)
                 # In a task of its own, which wakes up without a walk through all that stands around a response.
                 problem = await asyncio.create_task(self._deliver(socket, flush))
                 await socket.write(self._form.end(self._reading.cursor(), problem))
-                await send({"type": "http.response.body", "body": b""})
-            except _Gone:
-                pass
+                await socket.finish()
+            except Gone:
+                await socket.drop()
             finally:
-                socket.close()
                 if self._closed is not None:
                     await close(self._reading, self._closed)
 
-    async def _deliver(self, socket: _Socket, flush: Flush | None) -> dict[str, Any] | None:
+    async def _deliver(self, socket: Socket, flush: Flush | None) -> dict[str, Any] | None:
         """Flush after flush until something ends the stream: the problem that did, or None after an idle time."""
         streams, away = self._reading.streams, False
         while True:
@@ -238,7 +240,7 @@ class Stream(Response):
             self._closed = None
         return flush
 
-    async def _write(self, socket: _Socket, flush: Flush) -> None:
+    async def _write(self, socket: Socket, flush: Flush) -> None:
         """(7) Bytes out, chunk by chunk. What a change forbids on the way stays, and the reading stands before it."""
         if not flush.events:
             pass_over(self._reading, flush)
@@ -255,8 +257,8 @@ class Stream(Response):
                     self._account(flush, part, first, last, len(text))
                     final = part is final_part and last == part.count
                     tail = self._last(flush) if final else self._form.between
-                    if not socket.write_at_once(text, tail):
-                        await socket.write_in_pieces(text + tail, flush.holds)
+                    if not socket.write_at_once(text, tail, flush):
+                        await socket.write_judged(text + tail, flush, partial(judge_again, self._reading, flush))
                 self._reading.offsets[part.partition] = part.next
             self._spoke = time.monotonic()
         finally:
@@ -275,7 +277,7 @@ class Stream(Response):
         receipt = flush.receipt.header if flush.receipt else ""
         return self._form.last(self._reading.cursor(), receipt, flush.events)
 
-    async def _is_idle(self, socket: _Socket, *, wait: bool) -> bool:
+    async def _is_idle(self, socket: Socket, *, wait: bool) -> bool:
         """Wait for something new, with a heartbeat now and then, unless a part was away; True when the stream's idle time is over."""
         socket.raise_if_gone()
         await self._beat(socket)
@@ -289,96 +291,19 @@ class Stream(Response):
             ends.append(self._idle - quiet)
         if self._reading.caller is not None:
             ends.append((self._reading.caller.expires_at - now()).total_seconds())
-        await wait_for_more(self._reading, max(0.02, min(ends)), self._changed, socket.listener)
+        await wait_for_more(self._reading, max(0.02, min(ends)), self._changed, socket.gone)
         return False
 
-    async def _sit_out(self, socket: _Socket) -> bool:
+    async def _sit_out(self, socket: Socket) -> bool:
         """Pause. True: it is asked again at once, because nothing tells when a part is back."""
         socket.raise_if_gone()
         await asyncio.sleep(PAUSE_S)
         await self._beat(socket)
         return True
 
-    async def _beat(self, socket: _Socket) -> None:
+    async def _beat(self, socket: Socket) -> None:
         if time.monotonic() - max(self._spoke, socket.wrote) >= HEARTBEAT_S:
             await socket.write(self._form.heartbeat(self._reading.cursor()))
-
-
-class _Socket:
-    """The subscriber's socket as far as ASGI shows it; `gateway/serve.py` adds the protocol beneath to the scope."""
-
-    def __init__(self, streams: Streams, scope: Scope, receive: Receive, send: Send) -> None:
-        self._streams = streams
-        self._protocol = scope.get("extensions", {}).get("exchange.protocol", {}).get("protocol")
-        if self._protocol is not None:
-            self._protocol.transport.set_write_buffer_limits(high=UNSENT_BYTES)
-        self._send = send
-        self._gone = False
-        # Done when the subscriber has gone.
-        self.listener = asyncio.create_task(self._listen(receive))
-        self.wrote = time.monotonic()
-
-    def is_ready(self) -> bool:
-        """True if the socket takes more now."""
-        protocol = self._protocol
-        return protocol is not None and not (self._gone or protocol.flow.write_paused or protocol.transport.is_closing())
-
-    async def ready(self) -> None:
-        """Wait until the socket takes more. Raises `_Gone`; a stopping gateway waits for nobody who does not read."""
-        self.raise_if_gone()
-        while self._protocol is not None and self._protocol.flow.write_paused:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._protocol.flow.drain()
-            self.raise_if_gone()
-            if self._streams.stopping and self._protocol.flow.write_paused:
-                self._cut()
-
-    def write_at_once(self, text: bytes, tail: bytes) -> bool:
-        """Write what was just found to hold, unless it is too large for one piece."""
-        if self._protocol is None or len(text) > PIECE_BYTES:
-            return False
-        # One HTTP chunk (RFC 9112 section 7.1) whose text, the same for all subscribers, is not copied on its way to the socket.
-        self._protocol.transport.writelines((b"%x\r\n" % (len(text) + len(tail)), text, tail, b"\r\n"))
-        self.wrote = time.monotonic()
-        return True
-
-    async def write_in_pieces(self, data: bytes, holds: Callable[[], bool]) -> None:
-        """Write what was just found to hold, and ask again before each further piece: the connection is cut in the middle of an event
-        that has become forbidden.
-        """
-        for start in range(0, len(data), PIECE_BYTES):
-            if start:
-                await self.ready()
-                if not holds():
-                    self._cut()
-            await self._send({"type": "http.response.body", "body": data[start : start + PIECE_BYTES], "more_body": True})
-        self.wrote = time.monotonic()
-
-    def _cut(self) -> None:
-        self._gone = True
-        if self._protocol is not None:
-            self._protocol.transport.abort()
-        raise _Gone
-
-    async def write(self, data: bytes) -> None:
-        """Wait for the socket and write what needs no judgement."""
-        if data:
-            await self.ready()
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            self.wrote = time.monotonic()
-
-    def raise_if_gone(self) -> None:
-        if self._gone or (self._protocol is not None and self._protocol.transport.is_closing()):
-            raise _Gone
-
-    def close(self) -> None:
-        self.listener.cancel()
-
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._gone = True
 
 
 def _take_from(bucket: Bucket | None, events: int) -> None:

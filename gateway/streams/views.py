@@ -1,12 +1,11 @@
 """Views: what one contract sees of a block, judged by consent and rendered by its lens, built once for all its subscribers.
 
-A judgement carries the stamp of the last forbidding change that it knows and the instant until which it holds. Whoever is about
+A judgement carries the number of the last forbidding change that it knows and the instant until which it holds. Whoever is about
 to write asks `holds` first: a judgement that does not hold is made again, and never sent.
 """
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +17,7 @@ from weakref import ref as weakref
 import anyio.to_thread
 from prometheus_client import Counter
 
-from consent.index import FOREVER, ConsentIndex
+from consent.index import FOREVER, NOBODY, ConsentIndex, SureView
 from consent.sealing import Broken
 from consent.subjects import secrets_of
 from gateway.access.lens import Lens, Rendered, Shape, Unfit
@@ -58,6 +57,7 @@ class Judged:
     size: int
     """Bytes of all frames."""
     stamp: int
+    """The number of the last forbidding change that it knows."""
     until_ms: int
     srefs: Sequence[str | None] = ()
     """Whose event each frame is; empty where events are about nobody."""
@@ -133,15 +133,17 @@ class SubjectSecrets:
 
 
 class Stamp:
-    """The number of forbidding changes that this process has applied: what was judged before the last one must be judged again."""
+    """The number of the last forbidding change that this process has applied: what was judged before it must be judged again.
+
+    0 stands for whatever was in force when the process loaded its state.
+    """
 
     def __init__(self) -> None:
         self.value = 0
-        self._lock = threading.Lock()
 
-    def advance(self) -> None:
-        with self._lock:
-            self.value += 1
+    def advance(self, number: int) -> None:
+        """Every cache has applied this change. Called in the order of the changes, one at a time."""
+        self.value = number
 
 
 class View:
@@ -157,6 +159,7 @@ class View:
         stamp: Stamp,
         judgements: Judgements,
         opening: Opening | None = None,
+        sure: SureView | None = None,
     ) -> None:
         self._dataset = dataset
         self._consents = consents
@@ -166,6 +169,11 @@ class View:
         self._stamp = stamp
         self._judgements = judgements
         self._opening = opening
+        self._sure = sure
+
+    def is_current(self, stamp: int) -> bool:
+        """True if no forbidding change was applied since `stamp`."""
+        return stamp == self._stamp.value
 
     def holds(self, judged: Judged, now_ms: int) -> bool:
         """True if nothing that was decided since forbids what was judged."""
@@ -184,7 +192,10 @@ class View:
         closed = await self._open(self._opening, block, rows, place, now_ms) if self._opening is not None else 0
         if self.lens.shape.pseudonymises:  # last, for what it loads others may drop while one waits
             await self._secrets.load(srefs)
-        judged = self._judge(block, rows[place:] if place else rows, stamp, now_ms)
+        if place:
+            rows = rows[place:]
+            srefs = frozenset(row[2] for row in rows if row[2] is not None)
+        judged = self._judge(block, rows, srefs, stamp, now_ms)
         if not closed:  # else a key-encryption key may come back
             self._judgements.keep(self, block, start, judged)
         return judged
@@ -219,14 +230,19 @@ class View:
             unfit.labels(self._dataset).inc(bad)
         return closed
 
-    def _judge(self, block: Block, rows: list[Row], stamp: int, now_ms: int) -> Judged:
+    def _judge(self, block: Block, rows: list[Row], about: frozenset[str], stamp: int, now_ms: int) -> Judged:
         fill, allows, secrets, erased = self.lens.fill, self._allows, self._secrets.known, self._secrets.erased
         frames: list[bytes] = []
         offsets: list[int] = []
         srefs: list[str | None] = []
         held_back = bad = 0
+        sure, since_ms = self._sure(about, now_ms) if self._sure is not None else (NOBODY, 0)
         for offset, appended_ms, sref, parts in rows:
-            if sref in erased or (allows is not None and (sref is None or not allows(sref, appended_ms, now_ms))):
+            if sref in erased or (
+                allows is not None
+                and (sref not in sure or appended_ms < since_ms)
+                and (sref is None or not allows(sref, appended_ms, now_ms))
+            ):
                 held_back += 1
                 continue
             if parts[2] < 0:
@@ -244,8 +260,8 @@ class View:
             unfit.labels(self._dataset).inc(bad)
         until_ms = self._consents.next_instant(now_ms) if allows is not None else FOREVER
         size = sum(map(len, frames))
-        about = srefs if any(srefs) else ()
-        return Judged(weakref(block), block.partition, frames, offsets, block.next, size, stamp, until_ms, about)
+        shown = srefs if any(srefs) else ()
+        return Judged(weakref(block), block.partition, frames, offsets, block.next, size, stamp, until_ms, shown)
 
 
 def _shaped(block: Block, shape: Shape, dataset: str, opening: Opening | None) -> Shaped:

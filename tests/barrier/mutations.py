@@ -29,8 +29,8 @@ class LivesTooLong(Holder):
 class ConfirmsBeforeSettling(Holder):
     """It confirms what it has applied, while what it judged before is still under way."""
 
-    def change_applied(self, n: int, forbids: int) -> list[HolderAction]:
-        actions = super().change_applied(n, forbids)
+    def change_applied(self, n: int, forbids: int, at: float) -> list[HolderAction]:
+        actions = super().change_applied(n, forbids, at)
         self._may_confirm = self.applied
         return actions
 
@@ -47,10 +47,10 @@ class ConfirmsWhatCameLater(Holder):
 class NeverSettles(Holder):
     """It lets nothing be judged again, and says that it did."""
 
-    def change_applied(self, n: int, forbids: int) -> list[HolderAction]:
-        actions = super().change_applied(n, forbids)
+    def change_applied(self, n: int, forbids: int, at: float) -> list[HolderAction]:
+        actions = super().change_applied(n, forbids, at)
         settles = [action for action in actions if isinstance(action, Settle)]
-        return actions if not settles else self.settled(0.0)
+        return actions if not settles else self.settled(at)
 
 
 class BuriesTooSoon(Waiting):

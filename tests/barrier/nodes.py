@@ -211,7 +211,7 @@ class Leaseholder(Process):
         def read(n: int | None) -> None:
             if n is not None and n - 1 > self.applied:
                 self.applied = n - 1
-                self._obey(self.holder.change_applied(self.applied, self.applied))
+                self._obey(self.holder.change_applied(self.applied, self.applied, self.clock()))
             then()
 
         self.database.ask(self, lambda: self.database.changes + 1, read)

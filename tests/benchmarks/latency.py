@@ -12,7 +12,8 @@ from connectors.client import Client
 from tests.benchmarks.generator import Generator, generator
 from tests.benchmarks.material import PURPOSE
 from tests.benchmarks.measured import Measured, percentile
-from tests.benchmarks.stage import LIVE, OFFERED, PARTITIONS, Stage
+from tests.benchmarks.place import PARTITIONS
+from tests.benchmarks.stage import LIVE, OFFERED, Stage
 
 ROUNDS = 3
 RATE = 200

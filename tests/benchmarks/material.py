@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def dataset(slug: str, *, personal: bool, partitions: int) -> dict[str, Any]:
     return document
 
 
-def policies(folder: Path, slugs: list[str]) -> Path:
+def policies(folder: Path, slugs: Sequence[str]) -> Path:
     """The shipped policies, with the rule sheet of the demonstration's footfall for each of these datasets, in a new folder."""
     made = folder / "policies"
     shutil.copytree(POLICIES, made)

@@ -36,7 +36,7 @@ def write(results: Mapping[str, float], *, merge: bool) -> None:
         kept = json.loads(FILE.read_text("utf-8"))["results"]
     document = {
         "machine": machine(),
-        "commit": _commit(),
+        "commit": commit(),
         "seed": SEED,
         "results": kept | {name: rounded(results[name]) for name in results},
     }
@@ -69,7 +69,8 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out, and whether the files are still its."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
     )

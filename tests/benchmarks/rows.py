@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import inside, latency, sealing, throughput
+from tests.benchmarks import consents, inside, latency, live, sealing, throughput, withdrawal
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -39,6 +39,7 @@ ROWS = (
     Row(("first_event_ms", "first_event_calls"), latency.first_event, 120),
     Row(("enforce_us",), inside.enforce, 120),
     Row(("seal_us", "open_us"), sealing.seal_and_open, 60),
+    Row(("consent_lookup_us", "consent_load_s", "consent_mb"), consents.lookup_and_load, 400),
     Row(("decide_cached_us",), inside.decide_cached, 120),
     Row(("decide_opa_p99_ms",), inside.decide_opa, 120),
     Row(("added_latency_ms_p50", "added_latency_ms_p99"), latency.added_latency, 240),
@@ -46,6 +47,10 @@ ROWS = (
     Row(("pull_vs_consumer",), throughput.pull_vs_consumer, 300),
     Row(("sse_fanout_100",), throughput.sse_fanout_100, 300),
     Row(("sse_fanout_100_contracts",), throughput.sse_fanout_100_contracts, 600),
+    Row(("stream_1m_vs_1k_subjects",), live.stream_1m_vs_1k_subjects, 600),
+    Row(("stream_10k_vs_10_contracts",), live.stream_10k_vs_10_contracts, 300),
+    Row(("stream_with_vs_without_lease",), live.stream_with_vs_without_lease, 300),
+    Row(("withdraw_p99_ms", "forbidden_after_withdraw"), withdrawal.withdraw, 600),
 )
 GOALS = {
     "publish_batch_vs_producer": Goal(">=", 1.5),
@@ -55,6 +60,12 @@ GOALS = {
     "enforce_us": Goal("<=", 5),
     "seal_us": Goal("<=", 15),
     "open_us": Goal("<=", 15),
+    "consent_lookup_us": Goal("<=", 0.3),
+    "stream_1m_vs_1k_subjects": Goal(">=", 0.9),
+    "stream_10k_vs_10_contracts": Goal(">=", 0.9),
+    "stream_with_vs_without_lease": Goal(">=", 0.95),
+    "withdraw_p99_ms": Goal("<=", 250),
+    "forbidden_after_withdraw": Goal("<=", 0),
     "first_event_ms": Goal("<=", 150),
     "first_event_calls": Goal("<=", 4),
 }

@@ -10,7 +10,8 @@ from statistics import median
 
 from tests.benchmarks.generator import rate
 from tests.benchmarks.measured import Measured
-from tests.benchmarks.stage import PARTITIONS, PUBLISHED, PULLED, STREAMED, Stage, Terms
+from tests.benchmarks.place import PARTITIONS, Terms
+from tests.benchmarks.stage import PUBLISHED, PULLED, STREAMED, Stage
 
 ROUNDS = 5
 PUBLISHED_EVENTS = 60_000
@@ -26,7 +27,7 @@ def publish_batch_vs_producer(stage: Stage) -> Measured:
     topic = stage.topic(partitions=1)
     plan = stage.publishing(PUBLISHED, batches=PUBLISHED_EVENTS // 100, distinct=DISTINCT_BATCHES)
     peer = {"does": "produce", "bootstrap": stage.bootstrap, "topic": topic, "events": PUBLISHED_EVENTS}
-    return _ratio(stage, "publish_batch_vs_producer", lambda: rate("publish", plan), lambda: rate("kafka", peer))
+    return ratio(stage, "publish_batch_vs_producer", lambda: rate("publish", plan), lambda: rate("kafka", peer))
 
 
 def pull_vs_consumer(stage: Stage) -> Measured:
@@ -37,7 +38,7 @@ def pull_vs_consumer(stage: Stage) -> Measured:
     plan = {"address": stage.address, "path": terms.path, "token": terms.token, "partitions": PARTITIONS, "events": PULLED_EVENTS}
     topic = stage.topic_of(PULLED)
     peer = {"does": "consume", "bootstrap": stage.bootstrap, "topic": topic, "partitions": PARTITIONS, "events": PULLED_EVENTS}
-    return _ratio(stage, "pull_vs_consumer", lambda: rate("pull", plan), lambda: rate("kafka", peer))
+    return ratio(stage, "pull_vs_consumer", lambda: rate("pull", plan), lambda: rate("kafka", peer))
 
 
 def sse_fanout_100(stage: Stage) -> Measured:
@@ -63,10 +64,11 @@ def _fanout(stage: Stage, name: str, terms: list[Terms]) -> Measured:
         subscribers = [[each.path, each.token] for each in of]
         return rate("subscribe", {"address": stage.address, "subscribers": subscribers, "events": STREAMED_EVENTS})
 
-    return _ratio(stage, name, lambda: deliveries(terms), lambda: deliveries(terms[:1]))
+    return ratio(stage, name, lambda: deliveries(terms), lambda: deliveries(terms[:1]))
 
 
-def _ratio(stage: Stage, name: str, ours: Callable[[], float], theirs: Callable[[], float]) -> Measured:
+def ratio(stage: Stage, name: str, ours: Callable[[], float], theirs: Callable[[], float]) -> Measured:
+    """The median of `ROUNDS` rounds of both, after one that does not count."""
     stage.say(f"{name}: warming up: {ours():,.0f}/s against {theirs():,.0f}/s")
     pairs: list[tuple[float, float]] = []
     for number in range(1, ROUNDS + 1):

@@ -69,3 +69,23 @@ def test_what_an_earlier_demonstration_left_is_removed(tmp_path: Path) -> None:
 
 def test_a_receipt_is_found_under_the_form_that_the_log_shows() -> None:
     assert receipt_hash("sha-256=:+/8AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:") == "-_8AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+
+def test_several_replicas_need_the_real_engines() -> None:
+    refused = subprocess.run([sys.executable, "-m", "gateway.cli", "demo", "--replicas", "2"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--engines" in refused.stderr
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.usefixtures("opa_binary")  # it starts the real engines, which this one stands for
+def test_a_withdrawal_at_one_of_two_replicas_on_the_real_engines_silences_a_stream_at_each(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "gateway.cli", "demo", "--engines", "--replicas", "2", "--exit", "--data-dir", str(tmp_path / "demo")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    told = ended.stdout
+    assert ended.returncode == 0, told[-4000:] + ended.stderr[-2000:]
+    assert "on Kafka, PostgreSQL and OPA" in told
+    assert "when that came, 2 replicas have confirmed" in told
+    assert "true  and not one of those events reached the 2 open streams" in told
+    assert "of the others went on in each" in told
+    assert "Every claim held." in told

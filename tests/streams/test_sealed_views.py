@@ -104,7 +104,7 @@ def test_who_is_erased_during_the_wait_for_keys_is_not_shown_and_nobody_else_is_
 
     def erase() -> None:  # as `Streams.on_changes` does
         stage.sealing.erased.add(ann)
-        stage.stamp.advance()
+        stage.stamp.advance(stage.stamp.value + 1)
         stage.keys.forget({ann})
         stage.block.shapes.clear()
         stage.judgements.clear()
@@ -127,7 +127,7 @@ def test_who_may_be_seen_since_the_wait_for_keys_is_shown_when_the_block_is_aske
 
     def allow() -> None:
         stage.denied.clear()
-        stage.stamp.advance()
+        stage.stamp.advance(stage.stamp.value + 1)
 
     (judged,) = asyncio.run(stage.judge(view, during=allow))
     assert ages(judged) == [17]
@@ -140,7 +140,7 @@ def test_who_may_no_longer_be_seen_since_the_wait_for_keys_is_not_shown(stage: S
 
     def deny() -> None:
         stage.denied.add(stage.sealing.ann)
-        stage.stamp.advance()
+        stage.stamp.advance(stage.stamp.value + 1)
 
     (judged,) = asyncio.run(stage.judge(view, during=deny))
     assert ages(judged) == [17]

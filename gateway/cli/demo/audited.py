@@ -9,7 +9,7 @@ from gateway.cli.demo.cast import Cast
 from gateway.cli.demo.listener import Listener
 
 
-def the_auditor_asks(cast: Cast, contracts: list[str], listener: Listener) -> None:
+def the_auditor_asks(cast: Cast, contracts: list[str], listeners: list[Listener]) -> None:
     """Lists the releases under each contract; raises `ClaimFailed` if one has no decision, or a receipt no entry."""
     screen = cast.screen
     screen.act("The auditor asks who received what, why, under which policy revision")
@@ -31,7 +31,7 @@ def the_auditor_asks(cast: Cast, contracts: list[str], listener: Listener) -> No
         denied = _all(cast, kind="decision", purpose="advertising")
     screen.claim(denied, "the refused proposal for advertising is in the log too")
     known = {item["leaf_hash"] for item in items}
-    held = {receipt_hash(receipt) for receipt in listener.receipts}
+    held = {receipt_hash(receipt) for listener in listeners for receipt in listener.receipts}
     screen.claim(held and held <= known, f"the start-up's {len(held)} receipts are all in the log")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ CONSUMER_SCOPES = ["catalog:read", "contracts:read", "contracts:write", "events:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The clients of the story, and the organizations of the two parties."""
+    """The clients of the story, and the organizations of the two parties. `readers` are the consumer's, one at each replica."""
 
     screen: Screen
     anybody: Client
@@ -33,11 +34,15 @@ class Cast:
     auditor: Client
     provider: Client
     provider_id: str
-    consumer: Client
+    readers: tuple[Client, ...]
     consumer_id: str
 
+    @property
+    def consumer(self) -> Client:
+        return self.readers[0]
+
     def close(self) -> None:
-        for client in (self.anybody, self.operator, self.auditor, self.provider, self.consumer):
+        for client in (self.anybody, self.operator, self.auditor, self.provider, *self.readers):
             client.close()
 
 
@@ -53,19 +58,19 @@ def gather(exchange: Exchange, screen: Screen) -> Cast:
         screen=screen,
         anybody=Client(exchange.url, on_response=screen.heard),
         operator=operator,
-        auditor=_keyed(operator, screen, exchange.url, auditor_body, "the auditor's client: reads the log, nothing else"),
+        auditor=_keyed(operator, screen, exchange.urls[:1], auditor_body, "the auditor's client: reads the log, nothing else")[0],
         provider=_keyed(
             operator,
             screen,
-            exchange.url,
+            exchange.urls[:1],
             {"organization": provider_id, "name": "Data desk", "scopes": PROVIDER_SCOPES, "roles": []},
             "the department's client; only the public half of its key leaves its machine",
-        ),
+        )[0],
         provider_id=provider_id,
-        consumer=_keyed(
+        readers=_keyed(
             operator,
             screen,
-            exchange.url,
+            exchange.urls,
             {"organization": consumer_id, "name": "Planner", "scopes": CONSUMER_SCOPES, "roles": []},
             "the start-up's client, which proves itself by key: personal data goes to no other",
         ),
@@ -81,8 +86,9 @@ def _organization(operator: Client, screen: Screen, name: str, kind: str) -> str
     return str(organization["id"])
 
 
-def _keyed(operator: Client, screen: Screen, url: str, body: dict[str, Any], meaning: str) -> Client:
+def _keyed(operator: Client, screen: Screen, urls: Sequence[str], body: dict[str, Any], meaning: str) -> tuple[Client, ...]:
+    """A client that proves itself by key, at each of these addresses of the one exchange."""
     key = new_key()
     with screen.line(meaning):
         made = operator.post("/v1/clients", body | {"token_endpoint_auth_method": "private_key_jwt", "jwks": public_jwks(key)})
-    return Client(url, made["id"], key=key, on_response=screen.heard)
+    return tuple(Client(operator.issuer, made["id"], key=key, address=url, on_response=screen.heard) for url in urls)

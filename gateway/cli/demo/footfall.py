@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -32,10 +32,11 @@ BUCKET = timedelta(minutes=15)
 
 @dataclass(slots=True)
 class Footfall:
-    """What the story knows of the personal stream: its contract, who consented (visitor -> withdrawal code), what was sent."""
+    """What the story knows of the personal stream: its contract, the withdrawal code and the receipt of each who consented, what comes."""
 
     contract: str
     consents: dict[str, str] = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
     visits: Iterator[Event] = field(default_factory=lambda: footfall.events(SEED, visitors=VISITORS))
 
     def covered(self, events: Iterable[Event]) -> list[Event]:
@@ -77,10 +78,11 @@ def visitors_consent(cast: Cast, known: Footfall) -> None:
     with screen.line("to transit planning, by this start-up"):
         for number in range(CONSENTING):
             who = footfall.visitor(number)
-            known.consents[who] = cast.provider.post("/v1/consents", body | {"subject": who})["withdrawal_code"]
+            given = cast.provider.post("/v1/consents", body | {"subject": who})
+            known.consents[who], known.receipts[who] = given["withdrawal_code"], given["receipt"]
 
 
-def read_what_is_allowed(cast: Cast, known: Footfall) -> Listener:
+def read_what_is_allowed(cast: Cast, known: Footfall) -> list[Listener]:
     """The start-up pulls and listens, and gets pseudonyms and the fields that it may see, of those who consented."""
     screen = cast.screen
     screen.act("The start-up reads: pseudonyms, and only the fields that it may see")
@@ -93,14 +95,16 @@ def read_what_is_allowed(cast: Cast, known: Footfall) -> Listener:
     screen.note(f"for example {json.dumps(got[0]['data'])}" if got else "nothing came")
     screen.claim(len(got) == len(expected), f"{len(got)} of {len(sent)} came: those of visitors who consented")
     screen.claim(all(set(event["data"]) == KEPT for event in got), "each has the fields of the rule sheet; age band and business are gone")
-    screen.claim(_shown(got) == _shown_by_rule(expected), "times are rounded to 15 minutes, visits to a minute, zones as they are")
+    screen.claim(shown(got) == shown_by_rule(expected), "times are rounded to 15 minutes, visits to a minute, zones as they are")
     screen.claim("invented-visitor" not in json.dumps(got), "nobody's identifier is in what came")
     _claim_schema(cast, known, got)
-    with screen.line("the same over SSE, and the stream stays open"):
-        listener = Listener(cast.consumer, known.contract)
-        listener.wait(lambda stream: len(stream.events) >= len(expected), PATIENCE_SECONDS)
-    screen.claim(_shown(listener.events) == _shown(got), f"the same {len(got)} events came over the stream")
-    return listener
+    with screen.line("the same over SSE, and the stream stays open" + (", at each replica" if len(cast.readers) > 1 else "")):
+        listeners = [Listener(reader, known.contract) for reader in cast.readers]
+        for listener in listeners:
+            listener.wait_for_events(len(expected), PATIENCE_SECONDS)
+    same = all(shown(listener.events) == shown(got) for listener in listeners)
+    screen.claim(same, f"the same {len(got)} events came over {streams(listeners)}")
+    return listeners
 
 
 def advertising_is_denied(cast: Cast) -> None:
@@ -121,52 +125,23 @@ def advertising_is_denied(cast: Cast) -> None:
     screen.claim(after == before, "the provider was not bothered: no proposal reached it")
 
 
-def a_visitor_withdraws(cast: Cast, known: Footfall, listener: Listener) -> None:
-    """One visitor's events stop in the open stream, while others go on."""
-    screen = cast.screen
-    screen.act("A visitor withdraws consent, in the middle of the stream")
-    who = footfall.visitor(0)
-    pseudonym = _pseudonym(cast, known, listener, who)
-    screen.note(f"{who} is {pseudonym} in this contract, and someone else in every other")
-    with screen.line("withdrawn, with the code of the receipt and without an account"):
-        answer = cast.anybody.post("/v1/consents/withdraw", {"code": known.consents.pop(who)})
-    screen.claim(answer["state"] == "withdrawn", f"withdrawn at {answer['effective_at']}")
-    seen = len(listener.events)
-    sent = list(islice(known.visits, BATCH))
-    expected = known.covered(sent)
-    with screen.line(f"{len(sent)} visits more, {sum(event['data']['visitor'] == who for event in sent)} of them of that visitor"):
-        cast.provider.publish(SLUG, sent)
-    listener.wait(lambda stream: len(stream.events) >= seen + len(expected), PATIENCE_SECONDS)
-    fresh = listener.events[seen:]
-    screen.claim(any(event["data"]["visitor"] == who for event in sent), "that visitor came again")
-    screen.claim(all(event["data"]["visitor"] != pseudonym for event in fresh), "and not one of those events reached the open stream")
-    screen.claim(_shown(fresh) == _shown_by_rule(expected), f"while all {len(expected)} of the others went on")
-    with screen.line("the start-up reads everything again, from the start"):
-        again = [event for page in cast.consumer.pull(known.contract, cursor="earliest") for event in page.events]
-    screen.claim(all(event["data"]["visitor"] != pseudonym for event in again), "what that visitor did before is withheld too")
-
-
-def the_contract_is_suspended(cast: Cast, known: Footfall, listener: Listener) -> None:
-    """The stream ends, and says why."""
+def the_contract_is_suspended(cast: Cast, known: Footfall, listeners: list[Listener]) -> None:
+    """Each stream ends, and says why."""
     screen = cast.screen
     screen.act("The provider suspends the contract")
     with screen.line("suspended"):
         cast.provider.post(f"/v1/contracts/{known.contract}/suspend", {"reason": "Quarterly review"})
-    listener.wait(lambda stream: stream.end, PATIENCE_SECONDS)
-    end: dict[str, Any] = listener.end or {}
-    screen.note(f"event: end   {json.dumps({name: end.get(name) for name in ('code', 'detail')})}")
-    screen.claim(end.get("code") == "contract_not_in_force", "the open stream ended with that reason")
+    for listener in listeners:
+        listener.wait(lambda stream: stream.end, PATIENCE_SECONDS)
+        end: dict[str, Any] = listener.end or {}
+        screen.note(f"event: end   {json.dumps({name: end.get(name) for name in ('code', 'detail')})}")
+    ended = all(listener.end and listener.end.get("code") == "contract_not_in_force" for listener in listeners)
+    screen.claim(ended, f"{streams(listeners)} ended with that reason")
 
 
-def _pseudonym(cast: Cast, known: Footfall, listener: Listener, who: str) -> str:
-    """Publish one visit of one visitor and see under which name it arrives."""
-    one = next(event for event in known.visits if event["data"]["visitor"] == who)
-    seen = len(listener.events)
-    with cast.screen.line("one visit of one visitor"):
-        cast.provider.publish(SLUG, [one])
-    listener.wait(lambda stream: len(stream.events) > seen, PATIENCE_SECONDS)
-    cast.screen.claim(len(listener.events) == seen + 1, "which arrived in the open stream")
-    return str(listener.events[-1]["data"]["visitor"])
+def streams(listeners: Sized) -> str:
+    """How the story names the streams that are open."""
+    return "the open stream" if len(listeners) == 1 else f"the {len(listeners)} open streams"
 
 
 def _claim_schema(cast: Cast, known: Footfall, got: list[dict[str, Any]]) -> None:
@@ -176,12 +151,12 @@ def _claim_schema(cast: Cast, known: Footfall, got: list[dict[str, Any]]) -> Non
     cast.screen.claim(got and all(validator.is_valid(event["data"]) for event in got), "every delivered event fits it")
 
 
-def _shown(events: Iterable[Event]) -> list[tuple[str, str, int]]:
+def shown(events: Iterable[Event]) -> list[tuple[str, str, int]]:
     """What may be compared with what was sent: all but the pseudonym."""
     return sorted((event["data"]["at"], event["data"]["zone"], event["data"]["dwell_seconds"]) for event in events)
 
 
-def _shown_by_rule(events: Iterable[Event]) -> list[tuple[str, str, int]]:
+def shown_by_rule(events: Iterable[Event]) -> list[tuple[str, str, int]]:
     """The same, as the rule sheet says that it must arrive."""
     return sorted((_bucket(event["data"]["at"]), event["data"]["zone"], event["data"]["dwell_seconds"] // 60 * 60) for event in events)
 

@@ -33,6 +33,10 @@ class Listener:
                     return bool(until(self))
         return True
 
+    def wait_for_events(self, count: int, seconds: float) -> bool:
+        """As `wait`, until so many events have come since it began."""
+        return self.wait(lambda stream: len(stream.events) >= count, seconds)
+
     def _listen(self, client: Client, contract: str, cursor: str | None) -> None:
         try:
             for message in client.stream(contract, cursor=cursor):

@@ -1,15 +1,15 @@
-"""The exchange as the demonstration runs it: a process of its own, on the embedded engines, at free ports of this machine."""
+"""The exchange as the demonstration runs it: one process, or several replicas, at free ports of this machine."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx2
 
 MARK = ".exchange-demo"
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
 
@@ -56,29 +56,40 @@ class Operator:
 
 
 class Exchange:
-    """`with Exchange(folder) as exchange:` sets up and serves; leaving stops it."""
+    """`with Exchange(folder) as exchange:` sets up and serves; leaving stops it.
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    `replicas` are the settings of each, beyond its addresses; by default there is one, on the embedded engines.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, replicas: Sequence[Mapping[str, str]] = ({},)) -> None:
         self.folder = folder
-        self.url = f"http://127.0.0.1:{port or free_port()}"
-        self.admin_url = f"http://127.0.0.1:{free_port()}"
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")} | {
+        self.urls = [f"http://127.0.0.1:{port or free_port()}", *(f"http://127.0.0.1:{free_port()}" for _ in replicas[1:])]
+        self.url = self.urls[0]
+        shared = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")} | {
             "EXCHANGE_ENVIRONMENT": "development",
             "EXCHANGE_ISSUER": self.url,
-            "EXCHANGE_PORT": self.url.rpartition(":")[2],
-            "EXCHANGE_ADMIN_PORT": self.admin_url.rpartition(":")[2],
             "EXCHANGE_DATA_DIR": str(folder / "data"),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._environments = [
+            shared | {"EXCHANGE_ADMIN_PORT": str(free_port())} | dict(settings) | {"EXCHANGE_PORT": url.rpartition(":")[2]}
+            for url, settings in zip(self.urls, replicas, strict=True)
+        ]
+        self._logs = [
+            folder / ("server.log" if url == self.url else f"server-{number}.log") for number, url in enumerate(self.urls, start=1)
+        ]
+        self._processes: list[subprocess.Popen[bytes]] = []
         self.operator = Operator("", "", "")
 
     def __enter__(self) -> Self:
         made = self._set_up()
         self.operator = Operator(made["organization_id"], made["client_id"], made["client_secret"])
-        with (self.folder / "server.log").open("wb") as log:
-            self._process = subprocess.Popen(self._command("serve"), env=self._environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            self._wait_until_ready(self._process)
+            for environment, path in zip(self._environments, self._logs, strict=True):
+                with path.open("wb") as log:
+                    command = self._command("serve")
+                    self._processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+            for url, process in zip(self.urls, self._processes, strict=True):
+                self._wait_until_ready(url, process)
         except BaseException:
             self._stop()
             raise
@@ -87,27 +98,29 @@ class Exchange:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def log_tail(self, lines: int = 20) -> str:
-        return "\n".join((self.folder / "server.log").read_text("utf-8", "replace").splitlines()[-lines:])
+    def log_tail(self) -> str:
+        return "\n".join(tail(log) for log in self._logs if log.exists())
 
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return bool(self._processes) and all(process.poll() is None for process in self._processes)
 
     def _set_up(self) -> dict[str, Any]:
         command = [*self._command("setup"), "--organization", "City of Mississauga", "--issuer", self.url, "--json"]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self._environments[0], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise DemoFailed(f"exchange setup failed:\n{done.stderr.strip()}")
         made: dict[str, Any] = json.loads(done.stdout)
         return made
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        """Ready is not enough for a story: it needs the log and the policy engine too."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise DemoFailed(f"exchange serve ended at once:\n{self.log_tail()}")
             try:
-                if httpx2.get(f"{self.url}/readyz", timeout=2.0).is_success:
+                answer = httpx2.get(f"{url}/readyz", timeout=4.0)
+                if answer.is_success and set(answer.json()["parts"].values()) == {"ok"}:
                     return
             except httpx2.TransportError:
                 pass
@@ -115,15 +128,26 @@ class Exchange:
         raise DemoFailed(f"exchange serve was not ready after {READY_SECONDS:.0f} s:\n{self.log_tail()}")
 
     def _stop(self) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            end(process)
 
     @staticmethod
     def _command(name: str) -> list[str]:
         return [sys.executable, "-m", "gateway.cli", name]
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """SIGTERM, and SIGKILL to one that has not ended after `STOP_SECONDS`; returns when it has."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The end of a log."""
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-lines:])

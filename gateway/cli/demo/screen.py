@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -12,6 +13,8 @@ from typing import TextIO
 import httpx2
 
 WIDTH = 52
+MOST_CALLS = 1000
+"""Of one line."""
 _SHORT = re.compile(r"((?:con|cns|org|cli)_)[0-9a-z]{22}([0-9a-z]{4})")
 """Identifiers, of which the last four characters tell one from another."""
 
@@ -26,7 +29,7 @@ class Screen:
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
         self._colour = self._out.isatty()
-        self._calls: list[tuple[str, str, int]] = []
+        self._calls: deque[tuple[str, str, int]] = deque(maxlen=MOST_CALLS)
 
     def heard(self, response: httpx2.Response) -> None:
         """Remember a call until the line that says what it meant."""

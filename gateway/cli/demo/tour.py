@@ -1,4 +1,4 @@
-"""What stays after the story: a file of shell variables, kept fresh, and curl lines to paste."""
+"""What stays after the story: visitors who come on, a file of shell variables, kept fresh, and curl lines to paste."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ import os
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
-from connectors.client import Client
+import httpx2
+
+from connectors.client import Client, ProblemError
 from gateway.cli.demo.cast import Cast
+from gateway.cli.demo.footfall import SLUG, Footfall
 from gateway.cli.demo.process import Exchange
 from gateway.cli.demo.screen import Screen
 
 REFRESH_SECONDS = 240.0
 """Tokens live ten minutes; the file never holds one that has less than half of that left."""
+VISITS_A_TURN = 5
+WITHDRAW = """curl -s -H "Content-Type: application/json" -d '{"code": "'$WITHDRAWAL_CODE'"}' "$EXCHANGE_URL/v1/consents/withdraw\""""
 
 
-def curl(path: str, *, bearer: str = "", accept: str = "", body: dict[str, str] | None = None, seconds: int = 0) -> str:
-    """A line for the shell; `bearer` is the name of the variable that holds the token."""
+def curl(
+    path: str, *, at: str = "EXCHANGE_URL", bearer: str = "", accept: str = "", body: dict[str, str] | None = None, seconds: int = 0
+) -> str:
+    """A line for the shell; `at` and `bearer` are the names of the variables that hold address and token."""
     words = ["curl -s"]
     words += [f"-N --max-time {seconds}"] if seconds else []
     words += [f'-H "Authorization: Bearer ${bearer}"'] if bearer else []
     words += [f'-H "Accept: {accept}"'] if accept else []
     words += ['-H "Content-Type: application/json"', f"-d {shlex.quote(json.dumps(body))}"] if body else []
-    return " ".join([*words, f'"$EXCHANGE_URL{path}"'])
+    return " ".join([*words, f'"${at}{path}"'])
 
 
 LINES = (
@@ -49,17 +58,30 @@ LINES = (
         "the provider lets the contract go on",
         curl("/v1/contracts/$FOOTFALL/resume", bearer="PROVIDER", body={"reason": "Reviewed"}),
     ),
-    (
-        "and the start-up reads on, as a stream, for three seconds",
-        curl("/v1/contracts/$FOOTFALL/events", bearer="CONSUMER_FOOTFALL", accept="text/event-stream", seconds=3),
-    ),
 )
+
+
+def lines(replicas: int) -> list[tuple[str, str]]:
+    """What there is to try, and its line: `LINES`, a stream at each replica, and a resident's withdrawal."""
+    path = "/v1/contracts/$FOOTFALL/events"
+    streams = [curl(path, at=at, bearer="CONSUMER_FOOTFALL", accept="text/event-stream", seconds=3) for at in addresses(replicas)]
+    return [
+        *LINES,
+        ("and the start-up reads on, as a stream, for three seconds; without --max-time for as long as you look", streams[0]),
+        *(("the same at another replica", stream) for stream in streams[1:]),
+        ("a resident withdraws, by the code of a receipt ($RECEIPT), and $RESIDENT is heard of no more in any stream", WITHDRAW),
+    ]
+
+
+def addresses(replicas: int) -> list[str]:
+    """The names of the variables that hold the replicas' addresses."""
+    return ["EXCHANGE_URL", *(f"EXCHANGE_URL_{number}" for number in range(2, replicas + 1))]
 
 
 def write_environment(path: Path, exchange: Exchange, cast: Cast, known: dict[str, str]) -> None:
     """The variables, for `. FILE` in a shell; readable by its owner only, replaced at once and never half written.
 
-    `known` are the identifiers that lines name: an offer, and the contracts of the story.
+    `known` is what lines name beside: an offer, the contracts of the story, and what one resident holds.
     """
     tokens = {
         "OPERATOR": _token(cast.operator),
@@ -73,26 +95,28 @@ def write_environment(path: Path, exchange: Exchange, cast: Cast, known: dict[st
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(f"export EXCHANGE_URL={exchange.url}\n")
+        file.writelines(f"export {name}={url}\n" for name, url in zip(addresses(len(exchange.urls)), exchange.urls, strict=True))
         file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
     fresh.replace(path)
 
 
-def show(screen: Screen, path: Path) -> None:
+def show(screen: Screen, path: Path, replicas: int) -> None:
     """Print the lines. Each works when pasted, in this order, as long as the exchange is up."""
     screen.say("\nThe exchange stays up. Try, in another terminal and in this folder:\n")
     screen.say(f"  . {shlex.quote(str(path))}      # again after ten minutes: tokens do not live longer")
-    for told, line in LINES:
+    for told, line in lines(replicas):
         screen.say(f"\n  # {told}\n  {line}")
     screen.say("\nCtrl-C ends it.")
 
 
-def stay(exchange: Exchange, write: Callable[[], None]) -> None:
-    """Keep the file fresh until Ctrl-C; returns if the exchange ends by itself."""
+def stay(exchange: Exchange, cast: Cast, known: Footfall, write: Callable[[], None]) -> None:
+    """Keep the file fresh and let visitors come, until Ctrl-C; returns if the exchange ends by itself."""
     try:
         written = time.monotonic()
         while exchange.alive():
             time.sleep(1)
+            with suppress(ProblemError, httpx2.TransportError):  # a gateway that starts again; the next visits will find it
+                cast.provider.publish(SLUG, islice(known.visits, VISITS_A_TURN))
             if time.monotonic() - written >= REFRESH_SECONDS:
                 write()
                 written = time.monotonic()

@@ -1,0 +1,76 @@
+"""Organizations and clients, remembered and applied again: who was suspended or revoked, what a client lost, and which credential holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from gateway.audit.record import Entry, record
+from gateway.changes import Change, note
+from gateway.identity.models import Client, Organization
+from gateway.keys import b64, unb64
+from gateway.remembered.place import Remembered
+from gateway.remembered.redoing import AS_IT_WAS, Outcome, Redoing, last_redo, restored
+
+
+def describe_organization(session: Session, change: Change) -> Sequence[Mapping[str, Any]]:
+    """Its standing; neither name nor contact."""
+    found = session.get(Organization, change.object)
+    return () if found is None else ({"standing": found.standing},)
+
+
+def describe_client(session: Session, change: Change) -> Sequence[Mapping[str, Any]]:
+    """Standing, scopes, roles, and the credential as it is stored: public keys, or a keyed hash. Of a removed one, that it is gone."""
+    found = session.get(Client, change.object)
+    if found is None:
+        return ({"standing": "revoked"},)
+    credential = {"jwks": found.jwks, "key_id": found.secret_key_id, "hash": b64(found.secret_hash) if found.secret_hash else None}
+    return ({"standing": found.standing, "scopes": found.scopes, "roles": found.roles} | credential,)
+
+
+def reapply_organization(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
+    """Suspend it again. The one that operates is never suspended."""
+    told = last_redo(entries)
+    found = redoing.session.get(Organization, entries[-1].object, with_for_update=True)
+    if told is None or found is None or told["standing"] != "suspended" or found.standing == "suspended" or found.operates:
+        return AS_IT_WAS
+    found.standing = "suspended"
+    redoing.session.flush()
+    change = note(redoing.session, "organization_changed", found.id)
+    detail = {"organization": found.id, "standing": found.standing} | restored(entries)
+    record(redoing.session, Entry(kind="organization", action="suspend", change=change, detail=detail, consumer=found.id))
+    return Outcome(change)
+
+
+def reapply_client(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
+    """Revoke it again, or take again what was taken from it, and put its last credential in the place of what is stored."""
+    told = last_redo(entries)
+    found = redoing.session.get(Client, entries[-1].object, with_for_update=True)
+    if told is None or found is None or found.standing == "revoked":
+        return AS_IT_WAS
+    if told["standing"] == "revoked":
+        return _written(redoing, found, entries, "client_revoked", "revoke", {"standing": "revoked"})
+    narrowed = {name: [held for held in getattr(found, name) if held in told[name]] for name in ("scopes", "roles")}
+    credential = {
+        "jwks": told["jwks"],
+        "secret_key_id": told["key_id"],
+        "secret_hash": unb64(told["hash"]) if told["hash"] else None,
+    }
+    differing = {name: value for name, value in (narrowed | credential).items() if getattr(found, name) != value}
+    if not differing:
+        return AS_IT_WAS
+    return _written(redoing, found, entries, "client_changed", "change", differing)
+
+
+def _written(
+    redoing: Redoing, client: Client, entries: Sequence[Remembered], kind: str, action: str, members: Mapping[str, Any]
+) -> Outcome:
+    for name, value in members.items():
+        setattr(client, name, value)
+    redoing.session.flush()
+    change = note(redoing.session, kind, client.id)
+    detail = {"client": client.id, "organization": client.organization_id, "changed": " ".join(sorted(members))} | restored(entries)
+    record(redoing.session, Entry(kind="client", action=action, change=change, detail=detail, consumer=client.organization_id))
+    return Outcome(change)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import httpx2
 import orjson
@@ -30,6 +31,10 @@ LEASE_S = 4.0
 """Long enough for a busy machine to renew in time."""
 PATIENT = "30"
 """Seconds of a lease that outlives the database's absence: the gateway sits it out, and does not end."""
+
+
+def has_heard_all(subscriber: Listener, publisher: Publisher) -> bool:
+    return set(publisher.acknowledged) <= set(subscriber.numbers)
 
 
 def test_without_its_database_the_gateway_says_so_and_comes_back_by_itself(new_gateway: NewGateway, postgres: Postgres) -> None:
@@ -59,7 +64,7 @@ def test_without_its_database_the_gateway_says_so_and_comes_back_by_itself(new_g
         publisher.wait_for_more()
         publisher.stop()
         for subscriber in (listener, anybody):
-            until(lambda: set(publisher.acknowledged) <= set(subscriber.numbers), "the stream has heard all")  # noqa: B023
+            until(partial(has_heard_all, subscriber, publisher), "the stream has heard all")
             assert not subscriber.gone.is_set()
     assert set(publisher.refused) <= {"database_unavailable", "audit_unavailable"}
     assert send(reader, "POST", "/v1/contracts", body=body).status_code == 201

@@ -6,6 +6,7 @@ Source: CloudEvents HTTP Protocol Binding 1.0.2, JSON Event Format 1.0.2.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -26,6 +27,7 @@ ADDED = ("dataset", "contract", "schemaversion", "licence")
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 
+_NAME = re.compile("^[a-z0-9]{1,64}$")
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 2048}
 _ENVELOPE: dict[str, Any] = {
     "type": "array",
@@ -45,15 +47,25 @@ _ENVELOPE: dict[str, Any] = {
             "data": True,
             **dict.fromkeys(ADDED, False),
         },
-        "propertyNames": {"pattern": "^[a-z0-9]{1,64}$"},
         "additionalProperties": {"type": ["string", "integer", "boolean"], "maxLength": 2048},
     },
 }
+# Nearly half of the envelope's cost, if asked of each event: events of a batch have the same names.
+_NAMES: dict[str, Any] = {"items": {"propertyNames": {"pattern": _NAME.pattern}}}
 
 
 @functools.cache
 def _envelope() -> Draft202012Validator:
     return Draft202012Validator(_ENVELOPE, validate_formats=True, mask="the value", offline=True)
+
+
+@functools.cache
+def _envelope_and_names() -> Draft202012Validator:
+    return Draft202012Validator({"allOf": [_ENVELOPE, _NAMES]}, validate_formats=True, mask="the value", offline=True)
+
+
+def _are_events(values: list[Any]) -> bool:
+    return _envelope().is_valid(values) and all(map(_NAME.fullmatch, set[str]().union(*values)))
 
 
 def parse(headers: Headers, body: bytes) -> list[dict[str, Any]]:
@@ -80,8 +92,8 @@ def check(events: list[dict[str, Any]], dataset: DatasetView) -> None:
 
     Raises `event_does_not_fit` with an error for each place (the first twenty), `subject_attribute_personal`.
     """
-    if not _envelope().is_valid(events):
-        found = islice(_envelope().iter_errors(events), MOST_ERRORS)
+    if not _are_events(events):
+        found = islice(_envelope_and_names().iter_errors(events), MOST_ERRORS)
         raise Invalid([{"pointer": pointer_of(error.instance_path), "detail": error.message} for error in found], "event_does_not_fit")
     if dataset.subject_pointer is not None and any("subject" in event for event in events):
         raise ExchangeError("subject_attribute_personal")

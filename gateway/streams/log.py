@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 MAX_EVENT_BYTES = 900 * 1024
@@ -73,9 +74,14 @@ class Fetched:
     end: int
 
 
+def bytes_of(records: Iterable[tuple[bytes | None, bytes]]) -> int:
+    """The sum of keys and values in bytes."""
+    return sum(map(len, filter(None, chain.from_iterable(records))))
+
+
 def batch_bytes(records: Sequence[tuple[bytes | None, bytes]]) -> int:
-    """The sum of keys and values in bytes. Raises `ValueError` if one append may not carry these records, or if there are none."""
-    size = sum(len(value) + (len(key) if key else 0) for key, value in records)
+    """`bytes_of` the records. Raises `ValueError` if one append may not carry them, or if there are none."""
+    size = bytes_of(records)
     if not 0 < len(records) <= MAX_BATCH_RECORDS or size > MAX_BATCH_BYTES:
         raise ValueError(
             f"an append of {len(records)} records with {size} bytes; 1 to {MAX_BATCH_RECORDS} and {MAX_BATCH_BYTES} are allowed"

@@ -23,7 +23,7 @@ from gateway.errors import ExchangeError, Refused
 from gateway.identity.principal import Principal
 from gateway.streams.events import check, check_size, encode
 from gateway.streams.live import Streams
-from gateway.streams.log import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone
+from gateway.streams.log import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, LogUnavailable, Position, TopicGone, bytes_of
 from gateway.streams.sealing import seal_fields
 from gateway.streams.subjects import replace_subjects
 
@@ -44,8 +44,8 @@ class _Part:
     """What one append takes: the indexes of its events in the request, and its records."""
 
     partition: int
-    indexes: list[int]
-    records: list[tuple[bytes | None, bytes]]
+    indexes: Sequence[int]
+    records: list[tuple[bytes, bytes]]
 
 
 async def publish(
@@ -106,17 +106,18 @@ def _cut(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -
 
 def _parts(partition: int, indexes: Sequence[int], records: list[tuple[bytes, bytes]]) -> Iterator[_Part]:
     """These records of the request, divided where the log would not take them in one append."""
-    part, size = _Part(partition, [], []), 0
-    for index in indexes:
-        record = records[index]
-        length = len(record[0]) + len(record[1])
-        if part.records and (size + length > MAX_BATCH_BYTES or len(part.records) == MAX_BATCH_RECORDS):
-            yield part
-            part, size = _Part(partition, [], []), 0
-        part.indexes.append(index)
-        part.records.append(record)
+    whole = [records[index] for index in indexes]
+    if len(whole) <= MAX_BATCH_RECORDS and bytes_of(whole) <= MAX_BATCH_BYTES:  # nearly always
+        yield _Part(partition, indexes, whole)
+        return
+    first, size = 0, 0
+    for end, record in enumerate(whole):
+        length = bytes_of([record])
+        if first < end and (size + length > MAX_BATCH_BYTES or end - first == MAX_BATCH_RECORDS):
+            yield _Part(partition, indexes[first:end], whole[first:end])
+            first, size = end, 0
         size += length
-    yield part
+    yield _Part(partition, indexes[first:], whole[first:])
 
 
 def _keys(streams: Streams, dataset: DatasetView, events: list[dict[str, Any]]) -> list[bytes]:

@@ -112,6 +112,7 @@ def test_an_event_that_does_not_fit_is_named_by_index_and_nothing_is_appended(ga
         ({"datacontenttype": "text/plain"}, "/0/datacontenttype"),
         ({"extension": {"of": "objects"}}, "/0/extension"),
         ({"Upper": "case"}, "/0"),
+        ({"newline\n": "behind"}, "/0"),
         ({"dataset": "another"}, "/0/dataset"),
         ({"contract": "con_1"}, "/0/contract"),
         ({"schemaversion": 1}, "/0/schemaversion"),

@@ -22,6 +22,7 @@ from gateway.streams.blocks import BLOCK_EVENTS, Block
 from gateway.streams.disclosed import Under
 from gateway.streams.log import OffsetOutOfRange, TopicGone
 from gateway.streams.reading import Permit, Reading
+from gateway.streams.sealing import unopened
 from gateway.streams.views import Judged
 
 FLUSH_BYTES = 4 * 1024 * 1024
@@ -221,7 +222,15 @@ def _entry(reading: Reading, decision: Decision, grant: dict[int, tuple[int, int
 def pass_over(reading: Reading, flush: Flush) -> None:
     """Stand after all that the flush has examined."""
     for part in flush.parts:
-        reading.offsets[part.partition] = part.next
+        move_on(reading, part, part.next)
+
+
+def move_on(reading: Reading, part: Part, offset: int) -> None:
+    """Stand at this offset of the part's partition: what lies before it is decided."""
+    before = reading.offsets[part.partition]
+    reading.offsets[part.partition] = offset
+    if part.judged.unopened and (passed := sum(before <= position < offset for position in part.judged.unopened)):
+        unopened.labels(reading.slug).inc(passed)
 
 
 def count_delivered(reading: Reading, events: int, size: int) -> None:

@@ -28,6 +28,7 @@ from gateway.streams.deliver import (
     count_disclosed,
     judge_again,
     judge_next,
+    move_on,
     pass_over,
     release,
     wait_for_more,
@@ -275,14 +276,14 @@ class Stream(Response):
                     tail = self._last(flush) if final else self._form.between
                     if not socket.write_at_once(text, tail, flush):
                         await socket.write_judged(text + tail, flush, partial(judge_again, self._reading, flush))
-                self._reading.offsets[part.partition] = part.next
+                move_on(self._reading, part, part.next)
             self._spoke = time.monotonic()
         finally:
             count_delivered(self._reading, closed.events, closed.size)
 
     def _account(self, flush: Flush, part: Part, first: int, last: int, size: int) -> None:
         assert self._closed is not None
-        self._reading.offsets[part.partition] = part.next if last == part.count else part.judged.offsets[last]
+        move_on(self._reading, part, part.next if last == part.count else part.judged.offsets[last])
         self._closed.events += last - first
         self._closed.size += size
         self._closed.last[part.partition] = part.judged.offsets[last - 1]

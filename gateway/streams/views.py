@@ -23,7 +23,7 @@ from consent.subjects import secrets_of
 from gateway.access.lens import Lens, Rendered, Shape, Unfit
 from gateway.database import Database
 from gateway.streams.blocks import Block, decode, undecodable
-from gateway.streams.sealing import Opening, unopened
+from gateway.streams.sealing import Opening
 
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
@@ -32,9 +32,9 @@ KEPT_SECRETS = 1_000_000
 
 unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
 withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
-_SEALED, _HIDDEN = -1, -2
-"""In place of an epoch: the record stands as it is stored until somebody may see it opened; it was opened, and is not for this shape,
-or never opens."""
+_SEALED, _HIDDEN, _BROKEN = -1, -2, -3
+"""In place of an epoch: the record stands as it is stored until somebody may see it opened; it was opened, and is not for this shape;
+it will never open."""
 AWAY_MS = 1000
 """For so long a judgement holds that ends before an event whose key-encryption key is away: then the key is looked for again."""
 
@@ -65,6 +65,8 @@ class Judged:
     until_ms: int
     srefs: Sequence[str | None] = ()
     """Whose event each frame is; empty where events are about nobody."""
+    unopened: Sequence[int] = ()
+    """Where events stand that would pass and will never open."""
     joined: dict[bytes, list[Chunk]] = field(default_factory=dict)
 
     @property
@@ -218,8 +220,7 @@ class View:
         sealed = (index for index in range(place, len(rows)) if rows[index][3][2] == _SEALED and self._passes(rows[index], now_ms))
         wanted: list[tuple[int, dict[str, Any], str | None]] = [(index, *decode(rows[index][3][0], block.subject)) for index in sealed]
         keys = await opening.keys_for((event, sref) for _, event, sref in wanted)
-        bad = broken = 0
-        end = len(rows)
+        bad, end = 0, len(rows)
         for index, event, sref in wanted:
             offset, appended_ms, _, (value, _, mark) = rows[index]
             if mark != _SEALED:
@@ -231,12 +232,10 @@ class View:
                 end = index
                 break
             except Broken:
-                broken += 1
+                made = (b"", None, _BROKEN)
             except Unfit:
                 bad += 1
             rows[index] = (offset, appended_ms, sref, made or (b"", None, _HIDDEN))
-        if broken:
-            unopened.labels(self._dataset).inc(broken)
         if bad:
             unfit.labels(self._dataset).inc(bad)
         return end
@@ -246,6 +245,7 @@ class View:
         frames: list[bytes] = []
         offsets: list[int] = []
         srefs: list[str | None] = []
+        unopened: list[int] = []
         held_back = bad = 0
         sure, since_ms = self._sure(about, now_ms) if self._sure is not None else (NOBODY, 0)
         for offset, appended_ms, sref, parts in rows:
@@ -257,6 +257,8 @@ class View:
                 held_back += 1
                 continue
             if parts[2] < 0:
+                if parts[2] == _BROKEN:
+                    unopened.append(offset)
                 continue
             try:
                 frames.append(fill(parts, sref, secrets))
@@ -272,7 +274,7 @@ class View:
         until_ms = self._consents.next_instant(now_ms) if allows is not None else FOREVER
         size = sum(map(len, frames))
         shown = srefs if any(srefs) else ()
-        return Judged(weakref(block), block.partition, frames, offsets, block.next, size, stamp, until_ms, shown)
+        return Judged(weakref(block), block.partition, frames, offsets, block.next, size, stamp, until_ms, shown, unopened)
 
 
 def _shaped(block: Block, shape: Shape, dataset: str, opening: Opening | None) -> Shaped:

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import select
 
 from connectors.client import Client, ProblemError
+from consent.sealing import SubjectKey
 from gateway.catalog.models import Dataset
 from gateway.doctor import examine
 from gateway.errors import AnotherGatewayIsLive, SettingsRefused
@@ -301,6 +302,32 @@ def test_keys_under_a_lost_key_encryption_key_are_given_up_only_with_every_gatew
     district.publish(visit("lea", 3))
     assert visits(pulled(consumer, contract)) == ["lea-1", "lea-3"]
     assert counted(gateway, "exchange_events_unopened_total") == 1
+
+
+def test_an_event_that_never_opens_counts_once_for_each_reading_that_passes_it(sealed: SealedDistrict) -> None:
+    gateway = sealed.gateway
+    consumers = [gateway.partner(name, scopes=READER) for name in ("Start-up", "Another")]
+    for name in ("max", "nia"):
+        sealed.consent(name)
+    sealed.publish(visit("max", 1), visit("nia", 1))
+    contracts = [sealed.contract(consumer) for consumer in consumers]
+    gateway.stop()
+    database = gateway.database()
+    with database.transaction() as session:
+        key = session.scalars(select(SubjectKey).order_by(SubjectKey.id)).first()
+        assert key is not None
+        key.wrapped = bytes(len(key.wrapped))
+    database.close()
+    gateway.start()
+
+    with Listener(consumers[0], contracts[0], cursor="earliest") as listener:
+        until(lambda: len(listener.events) == 1, "whose event opens")
+        for name in ("olga", "pia", "quin"):  # each is a change after which what is on its way is judged again
+            sealed.provider.post(f"/v1/consents/{sealed.consent(name)}/withdraw")
+        assert counted(gateway, "exchange_events_unopened_total") == 1
+    for consumer, contract in zip(consumers, contracts, strict=True):
+        assert len(pulled(consumer, contract)) == 1
+    assert counted(gateway, "exchange_events_unopened_total") == 3
 
 
 def test_rotating_the_key_encryption_key_stops_nobody(sealed: SealedDistrict) -> None:

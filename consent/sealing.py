@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -43,7 +44,11 @@ class SubjectKey(Base):
 
 
 class KeyLost(Exception):
-    """A key-encryption key is not to be had, or does not open what it is said to have wrapped. The message names no person."""
+    """A subject's key cannot be unwrapped. The message names no person."""
+
+
+class KeyAway(KeyLost):
+    """A key-encryption key is not to be had. It may come back: what it wraps is not lost."""
 
 
 class Broken(Exception):
@@ -54,7 +59,7 @@ class KeyEncryptionKeys(Protocol):
     """The key-encryption keys, 32 bytes each, by identifier."""
 
     def current(self) -> tuple[str, bytes]:
-        """The one that wraps what is new. Raises `KeyLost`."""
+        """The one that wraps what is new. Raises `KeyAway`."""
         ...
 
     def find(self, kek_id: str) -> bytes | None: ...
@@ -120,13 +125,17 @@ def keys_to_seal(session: Session, keks: KeyEncryptionKeys, dataset: str, srefs:
 
 
 def keys_to_open(session: Session, keks: KeyEncryptionKeys, dataset: str, srefs: Iterable[str]) -> dict[str, OpenedKey | None]:
-    """The key of each subject in this dataset that has one; None where it cannot be unwrapped."""
+    """The key of each subject in this dataset that has one; None while its key-encryption key is not to be had.
+
+    One that its key-encryption key does not open is as good as gone, and left out.
+    """
     found: dict[str, OpenedKey | None] = {}
     for row in _rows(session, dataset, set(srefs)):
-        try:
-            found[as_text(row.sref)] = _unwrap(keks, row)
-        except KeyLost:
-            found[as_text(row.sref)] = None
+        with suppress(KeyLost):
+            try:
+                found[as_text(row.sref)] = _unwrap(keks, row)
+            except KeyAway:
+                found[as_text(row.sref)] = None
     return found
 
 
@@ -148,6 +157,23 @@ def rewrap(session: Session, keks: KeyEncryptionKeys, after: str | None = None) 
         row.wrapped, row.kek_id = _wrap(AESGCM(kek), kek_id, row.id, row.dataset, row.sref, key), kek_id
     session.flush()
     return Rewrapped(len(rows) - lost, lost, rows[-1].id if rows else None)
+
+
+def give_up(session: Session, keks: KeyEncryptionKeys, after: str | None = None) -> Rewrapped:
+    """Delete those of the next keys that nothing opens (`lost`): what they have sealed never opens again, and their subjects get new ones.
+
+    `after` is the `last` of the call before. No other process may hold such a key opened.
+    """
+    rows = session.execute(select(SubjectKey).where(SubjectKey.id > (after or "")).order_by(SubjectKey.id).limit(AT_ONCE)).scalars().all()
+    lost = 0
+    for row in rows:
+        try:
+            _unwrap_bytes(keks, row)
+        except KeyLost:
+            session.delete(row)
+            lost += 1
+    session.flush()
+    return Rewrapped(0, lost, rows[-1].id if rows else None)
 
 
 def _make(session: Session, kek_id: str, kek: AESGCM, dataset: str, srefs: Sequence[bytes]) -> None:
@@ -180,7 +206,7 @@ def _unwrap(keks: KeyEncryptionKeys, row: SubjectKey) -> OpenedKey:
 def _unwrap_bytes(keks: KeyEncryptionKeys, row: SubjectKey) -> bytes:
     kek = keks.find(row.kek_id)
     if kek is None:
-        raise KeyLost(f"there is no key-encryption key {row.kek_id}")
+        raise KeyAway(f"there is no key-encryption key {row.kek_id}")
     try:
         return AESGCM(kek).decrypt(row.wrapped[:NONCE], row.wrapped[NONCE:], _owner(row.kek_id, row.id, row.dataset, row.sref))
     except (InvalidTag, ValueError) as error:

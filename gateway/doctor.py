@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy import func, not_, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from consent.sealing import SubjectKey
 from gateway.access import revisions
 from gateway.access.bundle import NAME
 from gateway.access.decision import ENTRYPOINT, PolicyUnavailable
@@ -65,7 +66,7 @@ def examine(settings: Settings, *, least_free: int = FREE_BYTES) -> Iterator[Fin
         database = _database(app)
         yield database
         if database.well:
-            yield from (look(app) for look in (_gateway, _clock, _policy))
+            yield from (look(app) for look in (_gateway, _clock, _policy, _sealing))
             yield asyncio.run(_memory(app))
         yield asyncio.run(_log(app))
     finally:
@@ -134,6 +135,16 @@ def _clock(app: FastAPI) -> Finding:
     if ahead > CLOCK_SECONDS or (whose == "the database's" and ahead < -CLOCK_SECONDS):
         return Finding("clock", False, f"{whose} is {ahead:+.1f} s from this machine's: let both follow one time server (NTP).")
     return Finding("clock", True, f"agrees with {whose}")
+
+
+def _sealing(app: FastAPI) -> Finding:
+    with app.state.database.reading() as session:
+        wrapped = session.execute(select(SubjectKey.kek_id, func.count()).group_by(SubjectKey.kek_id).order_by(SubjectKey.kek_id)).all()
+    away = [f"{kek_id}, which wraps {count}" for kek_id, count in wrapped if app.state.keks.find(kek_id) is None]
+    if away:
+        mend = "Readers and publishers wait for it: bring it back; if it is lost for good, see `exchange keys give-up-lost --help`."
+        return Finding("sealing", False, f"a key-encryption key is away: {'; '.join(away)}. {mend}")
+    return Finding("sealing", True, f"every key-encryption key is there; {sum(count for _, count in wrapped)} keys of people are wrapped")
 
 
 def _policy(app: FastAPI) -> Finding:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from consent.sealing import KeyLost
+from consent.sealing import KeyAway
 from gateway.errors import SettingsRefused
 from gateway.keys import key_encryption_keys, unb64
 
@@ -49,12 +49,12 @@ class KeyEncryptionKeys:
         return f"KeyEncryptionKeys({', '.join([*self._commanded, *self._given, *self._filed])})"
 
     def current(self) -> tuple[str, bytes]:
-        """The key that wraps what is new, by its identifier. Raises `KeyLost`."""
+        """The key that wraps what is new, by its identifier. Raises `KeyAway`."""
         self._refresh()
         held = self._commanded if self._command else self._given or self._filed
         for found in held.items():
             return found
-        raise KeyLost("there is no key-encryption key")
+        raise KeyAway("there is no key-encryption key")
 
     def find(self, kek_id: str) -> bytes | None:
         """The key of this identifier, wherever it comes from."""
@@ -71,8 +71,9 @@ class KeyEncryptionKeys:
         with self._lock:
             self._read_file()
             if self._command and not self._commanded and time.monotonic() >= self._next_try:
-                self._next_try = time.monotonic() + RETRY_S
                 self._ask()
+                # Counted from its end: whoever waited for a command that hung does not run it again.
+                self._next_try = time.monotonic() + RETRY_S
 
     def _read_file(self) -> None:
         try:

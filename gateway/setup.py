@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from consent.sealing import KeyLost, rewrap
+from sqlalchemy import not_, select
+
+from consent.sealing import KeyLost, give_up, rewrap
 from gateway.access.revisions import active, install, read_files
 from gateway.audit.record import Entry, record
 from gateway.barrier.leases import Leases, lease_of
+from gateway.barrier.models import Lease
 from gateway.barrier.wait import Barrier
 from gateway.changes import hold_the_only_seat
-from gateway.database import Database
+from gateway.database import Database, now
 from gateway.errors import AnotherGatewayIsLive, SettingsRefused
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
@@ -138,6 +141,53 @@ def rotate_kek(settings: Settings) -> Rotated:
         raise SettingsRefused(f"{error}: bring it back first.") from error
     finally:
         database.close()
+
+
+def give_up_lost(settings: Settings) -> int:
+    """Delete each subject's key that no key-encryption key opens, and return how many: what they have sealed is withheld from then on.
+
+    Raises `SettingsRefused` where a gateway is at work, which may have opened them before, or no key-encryption key is to be had;
+    `AnotherGatewayIsLive`, `database_unavailable`.
+    """
+    read_keys(settings.resolved_key_file)
+    keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    database = Database(settings.resolved_database_url)
+    try:
+        keks.current()  # without any, all would be given up
+        with _while_nobody_is_at_work(database):
+            return _give_up_all(database, keks)
+    except KeyLost as error:
+        raise SettingsRefused(f"{error}: bring it back first.") from error
+    finally:
+        database.close()
+
+
+def _give_up_all(database: Database, keks: KeyEncryptionKeys) -> int:
+    lost = 0
+    after: str | None = None
+    while True:
+        with database.transaction() as session:
+            part = give_up(session, keks, after)
+            if part.last is None:
+                record(session, Entry(kind="key", action="given_up", detail={"lost": str(lost)}))
+        lost, after = lost + part.lost, part.last
+        if after is None:
+            return lost
+
+
+@contextmanager
+def _while_nobody_is_at_work(database: Database) -> Iterator[None]:
+    """Raises `SettingsRefused`, on SQLite `AnotherGatewayIsLive`, where a gateway is."""
+    leave = hold_the_only_seat(database)
+    try:
+        if database.engine.dialect.name != "sqlite":  # where a lease runs out
+            with database.reading() as session:
+                leases = session.scalars(select(Lease).where(not_(Lease.fenced))).all()
+            if live := sorted({lease.id for lease in leases if lease.state(now()) == "live"}):
+                raise SettingsRefused(f"Stop every gateway first; at work: {', '.join(live)}.")
+        yield
+    finally:
+        leave()
 
 
 def _rewrap_all(database: Database, keks: KeyEncryptionKeys) -> tuple[int, int]:

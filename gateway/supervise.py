@@ -1,7 +1,8 @@
 """Supervise: `exchange serve` runs the gateway as a child, and starts it again when it has ended itself or was killed.
 
 A replica that cannot renew its lease is ended, by itself or by the kernel, so that nothing forbidden leaves it; then another must
-take its place. What ends the supervisor ends the child too, at once: PR_SET_PDEATHSIG of prctl(2).
+take its place. What ends the supervisor ends the child too, at once: PR_SET_PDEATHSIG of prctl(2). So does what ends a demonstration
+end its supervisors, and with them its gateways.
 """
 
 from __future__ import annotations

@@ -83,13 +83,31 @@ def test_the_file_of_variables_is_its_owners_alone(demonstration: Demonstration)
 
 
 def test_each_line_that_the_demonstration_prints_works_when_pasted(demonstration: Demonstration) -> None:
-    lines = [line.strip() for line in demonstration.told.splitlines() if line.startswith("  curl ")]
+    lines = [line.strip() for line in demonstration.told.splitlines() if line.startswith(("  curl ", "  echo "))]
     assert len(lines) >= 8
     for line in lines:
+        if line.endswith(" &"):  # it stays in the background of a terminal
+            assert "replica 1: " in _watched(demonstration, line)
+            continue
         ran = demonstration.shell(f". demo-data/env\n{line}")
         assert ran.returncode == (TIMED_OUT if "--max-time" in line else 0), (line, ran.stderr)
         assert ran.stdout, line
         assert ("/problems/" in ran.stdout) == ("advertising" in line), (line, ran.stdout[:500])
+
+
+def test_after_the_withdrawal_that_is_pasted_the_resident_is_heard_of_no_more(demonstration: Demonstration) -> None:
+    """Whether this test or the one before has pasted it: a code may be used again."""
+    (withdraw,) = [line.strip() for line in demonstration.told.splitlines() if line.endswith('/v1/consents/withdraw"')]
+    (watch,) = [line.strip() for line in demonstration.told.splitlines() if line.endswith(" &")]
+    assert '"state":"withdrawn"' in demonstration.shell(f". demo-data/env\n{withdraw}").stdout
+    assert _watched(demonstration, watch) == ""
+
+
+def _watched(demonstration: Demonstration, line: str) -> str:
+    """What a line that goes on for a minute in the background shows in the foreground in three seconds."""
+    shorter = line.removesuffix(" &").replace("--max-time 60", "--max-time 3")
+    assert shorter != line
+    return demonstration.shell(f". demo-data/env\n{shorter}").stdout
 
 
 def test_the_shell_blocks_of_the_readme_work_one_after_another(demonstration: Demonstration) -> None:

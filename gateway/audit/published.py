@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, case, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from gateway.audit.models import PublishedRange
+from gateway.audit.record import Entry, record
+
+ONE_AT_A_TIME = 0x7075626C697368
+"""The number of PostgreSQL's advisory lock that whoever names what is uncovered holds ("publish" in ASCII)."""
 
 
 class Published(NamedTuple):
@@ -32,6 +37,23 @@ def uncovered(session: Session, topic_id: str, partition: int, earliest: int, en
     if reached < end:
         missing.append((reached, end))
     return missing
+
+
+def name_uncovered(
+    session: Session, topic_id: str, partition: int, earliest: int, end: int, entry: Callable[[int, int], Entry]
+) -> list[tuple[int, int]]:
+    """Record `entry(first, next)` for each span that no publish entry names, within the caller's transaction, and return the spans.
+
+    Several processes may find the same hole: they come one at a time, each sees what the one before has named, and one entry is written.
+    """
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer
+        session.execute(select(func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
+    spans = uncovered(session, topic_id, partition, earliest, end)
+    for first, after in spans:
+        record(session, entry(first, after))
+    if spans:
+        session.execute(insert(PublishedRange), [Published(topic_id, partition, first, after)._asdict() for first, after in spans])
+    return spans
 
 
 def compact(session: Session) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -38,3 +39,23 @@ def rotate_kek(as_json: AsJson = False) -> None:
             )
         if rotated.lost:
             raise typer.Exit(1)
+
+
+@noun.command()
+def give_up_lost(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give up every subject's key that no key-encryption key opens, where that is lost for good. No gateway may be at work.
+
+    What those keys have sealed is withheld from then on, and nobody waits for it any more; whoever it is about gets a new key.
+
+    Example: exchange keys give-up-lost
+    """
+    if not yes:
+        typer.confirm("Sealed fields whose key-encryption key is not to be had now will never be read again. Go on?", abort=True)
+    with own_settings() as settings:
+        from gateway.setup import give_up_lost as give_up
+
+        lost = give_up(settings)
+        print(json.dumps({"given_up": lost}) if as_json else f"{lost} keys are given up.")

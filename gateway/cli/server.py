@@ -83,7 +83,12 @@ def setup(
         print(f"The keys are in {settings.resolved_key_file}: back them up apart from the database.")
 
 
-def serve(child_of: Annotated[int, typer.Option(hidden=True, help="Serve in this process, and end when that one ends.")] = 0) -> None:
+def serve(
+    child_of: Annotated[int, typer.Option(hidden=True, help="Serve in this process, and end when that one ends.")] = 0,
+    end_with: Annotated[
+        int, typer.Option(hidden=True, help="End, and the gateway too, when the process that has started this one ends.")
+    ] = 0,
+) -> None:
     """Serve, until SIGTERM or Ctrl-C; streams end with a cursor that resumes them. A gateway that lost its lease is started again.
 
     Example: EXCHANGE_ENVIRONMENT=development exchange serve
@@ -91,6 +96,8 @@ def serve(child_of: Annotated[int, typer.Option(hidden=True, help="Serve in this
     with own_settings() as settings:
         from gateway.supervise import die_with, supervise
 
+        if end_with:
+            die_with(end_with)
         if not child_of:
             raise typer.Exit(supervise(settings, [sys.executable, "-m", "gateway.cli", "serve", "--child-of"]))
         die_with(child_of)

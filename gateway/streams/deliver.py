@@ -16,11 +16,13 @@ from prometheus_client import Counter
 
 from gateway.access.decision import Decision
 from gateway.audit.record import Entry, Ranges, Receipt
+from gateway.catalog.directory import DatasetView
 from gateway.errors import ExchangeError
 from gateway.streams.blocks import BLOCK_EVENTS, Block
 from gateway.streams.disclosed import Under
 from gateway.streams.log import OffsetOutOfRange, TopicGone
 from gateway.streams.reading import Permit, Reading
+from gateway.streams.sealing import unopened
 from gateway.streams.views import Judged
 
 FLUSH_BYTES = 4 * 1024 * 1024
@@ -72,6 +74,8 @@ class Flush:
     stamp: int
     """The number of the last forbidding change that permit and judgements know."""
     receipt: Receipt | None = None
+    awaits_key: bool = False
+    """True if it ends before an event whose key-encryption key is away: what comes after it waits for that."""
 
     @property
     def events(self) -> int:
@@ -125,18 +129,16 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
         while examined < BLOCK_EVENTS and events < most_events and size < most_bytes:
             # (3) the log, by the block that every subscriber shares
             offset = offsets[partition]
-            try:
-                block = await reading.streams.blocks.at(dataset, partition, offset, 0)
-            except OffsetOutOfRange as error:
-                raise await reading.lost_its_place(error, offset) from error
-            except TopicGone as error:
-                raise ExchangeError("cursor_expired") from error
+            block = await _block_at(reading, dataset, partition, offset)
             if block is None:
                 break
             if examined and examined + block.next - offset > BLOCK_EVENTS:
                 return flush  # what is judged and joined once is of whole blocks
             # (4) consent and (5) the lens
             judged = await permit.view.judge(block, offset, time.time_ns() // 1_000_000)
+            if judged.next == offset:
+                flush.awaits_key = True
+                break
             part = _cut(block, judged, offset, most_events - events, most_bytes - size)
             flush.parts.append(part)
             offsets[partition] = part.next
@@ -144,6 +146,16 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
             events += part.count
             size += part.size()
     return flush
+
+
+async def _block_at(reading: Reading, dataset: DatasetView, partition: int, offset: int) -> Block | None:
+    """The block that holds `offset`, None at the end. Raises `cursor_expired`, `log_went_back`, `log_unavailable`."""
+    try:
+        return await reading.streams.blocks.at(dataset, partition, offset, 0)
+    except OffsetOutOfRange as error:
+        raise await reading.lost_its_place(error, offset) from error
+    except TopicGone as error:
+        raise ExchangeError("cursor_expired") from error
 
 
 async def judge_again(reading: Reading, flush: Flush) -> bool:
@@ -210,7 +222,15 @@ def _entry(reading: Reading, decision: Decision, grant: dict[int, tuple[int, int
 def pass_over(reading: Reading, flush: Flush) -> None:
     """Stand after all that the flush has examined."""
     for part in flush.parts:
-        reading.offsets[part.partition] = part.next
+        move_on(reading, part, part.next)
+
+
+def move_on(reading: Reading, part: Part, offset: int) -> None:
+    """Stand at this offset of the part's partition: what lies before it is decided."""
+    before = reading.offsets[part.partition]
+    reading.offsets[part.partition] = offset
+    if part.judged.unopened and (passed := sum(before <= position < offset for position in part.judged.unopened)):
+        unopened.labels(reading.slug).inc(passed)
 
 
 def count_delivered(reading: Reading, events: int, size: int) -> None:

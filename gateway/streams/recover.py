@@ -13,7 +13,7 @@ from contextlib import suppress
 import anyio.to_thread
 import structlog
 
-from gateway.audit.published import Published, compact, uncovered
+from gateway.audit.published import compact, name_uncovered, uncovered
 from gateway.audit.record import Entry, Ranges
 from gateway.catalog.directory import DatasetView
 from gateway.errors import ExchangeError
@@ -49,7 +49,7 @@ async def recover_forever(streams: Streams) -> None:
 
 
 async def recover(streams: Streams) -> int:
-    """Write an entry for each span of offsets that none names; how many were written. Raises `LogUnavailable`, `audit_unavailable`."""
+    """Write an entry for each span of offsets that none names; how many were written. Raises `LogUnavailable`, `database_unavailable`."""
     written = 0
     streams.gate.dirty = False  # whatever fails from here on is looked for again
     try:
@@ -92,9 +92,17 @@ async def _recover(streams: Streams, dataset: DatasetView, partition: int, stood
         return 0
     if stood is not None:
         end = min(end, stood.get((dataset.topic, partition), earliest))
-    spans = await anyio.to_thread.run_sync(_uncovered, streams, dataset.topic_id or "", partition, earliest, end)
-    for first, after in spans:
-        entry = Entry(
+    return await anyio.to_thread.run_sync(_name, streams, dataset, partition, earliest, end)
+
+
+def _name(streams: Streams, dataset: DatasetView, partition: int, earliest: int, end: int) -> int:
+    topic_id = dataset.topic_id or ""
+    with streams.database.reading() as session:  # nearly always there is nothing, and nobody waits for anybody
+        if not uncovered(session, topic_id, partition, earliest, end):
+            return 0
+
+    def entry(first: int, after: int) -> Entry:
+        return Entry(
             kind="publish_recovered",
             action="publish",
             dataset=dataset.slug,
@@ -102,10 +110,6 @@ async def _recover(streams: Streams, dataset: DatasetView, partition: int, stood
             change=streams.changes.applied,
             provider=dataset.owner_id,
         )
-        await streams.audit.release(entry, [Published(dataset.topic_id or "", partition, first, after)])
-    return len(spans)
 
-
-def _uncovered(streams: Streams, topic_id: str, partition: int, earliest: int, end: int) -> list[tuple[int, int]]:
-    with streams.database.reading() as session:
-        return uncovered(session, topic_id, partition, earliest, end)
+    with streams.database.transaction() as session:
+        return len(name_uncovered(session, topic_id, partition, earliest, end, entry))

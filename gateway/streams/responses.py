@@ -28,6 +28,7 @@ from gateway.streams.deliver import (
     count_disclosed,
     judge_again,
     judge_next,
+    move_on,
     pass_over,
     release,
     wait_for_more,
@@ -36,6 +37,7 @@ from gateway.streams.limits import Bucket
 from gateway.streams.log import LogUnavailable
 from gateway.streams.outbound import Connection, Gone, Socket
 from gateway.streams.reading import Reading
+from gateway.streams.sealing import sealing_unavailable
 from gateway.streams.views import chunks
 
 HEARTBEAT_S = 15.0
@@ -46,6 +48,8 @@ LONGEST_LOOK_S = 20.0
 PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable", "policy_unavailable"})
 """Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back. The policy engine is away for a moment
 at each activation, and every decision is then made anew."""
+KEYS_AWAY_S = 15.0
+"""For so long a stream sits out a key-encryption key that is away; then it ends and says so, before the first event that needs it."""
 
 
 class Page(Response):
@@ -98,6 +102,8 @@ class Page(Response):
         while True:
             changed = reading.streams.next_change
             flush = await judge_next(reading, most_bytes=self._limit)
+            if flush.awaits_key and not flush.parts:
+                raise sealing_unavailable()
             left = 0 if reading.streams.stopping else self._deadline - time.monotonic()
             bucket = flush.permit.bucket
             if bucket is not None and bucket.available() < 1:
@@ -186,6 +192,8 @@ class Stream(Response):
         self._closed: Closed | None = None
         """What left under the last grant, until an entry says so."""
         self._spoke = time.monotonic()
+        self._keys_away_since: float | None = None
+        """When an event was met whose key-encryption key is away."""
         self._changed = reading.streams.next_change
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
@@ -209,30 +217,39 @@ class Stream(Response):
                     await close(self._reading, self._closed)
 
     async def _deliver(self, socket: Socket, flush: Flush | None) -> dict[str, Any] | None:
-        """Flush after flush until something ends the stream: the problem that did, or None after an idle time."""
-        streams, away = self._reading.streams, False
+        """Flush after flush until something ends the stream: the problem that did, or None after an idle time in which all was there."""
+        streams = self._reading.streams
+        away: ExchangeError | None = None
         while True:
             try:
                 if flush is not None:
                     await self._write(socket, flush)
-                elif await self._is_idle(socket, wait=not away):
-                    return None
-                flush, away = None, False
+                elif await self._is_idle(socket, wait=away is None):
+                    return self._problem(away) if away is not None else None
+                flush, away = None, None
                 if streams.stopping:
                     raise ExchangeError("gateway_stopping")
                 # What changes from here on ends the wait that comes after: nothing is missed in between.
                 self._changed = streams.next_change
                 flush = await self._judge()
             except LogUnavailable:
-                away = await self._sit_out(socket)
+                away = ExchangeError("log_unavailable")
+                await self._sit_out(socket)
             except ExchangeError as error:
-                if error.code not in PASSING:
-                    return error.problem(streams.issuer, self._reading.path)
-                away = await self._sit_out(socket)
+                if error.code not in PASSING and not (error.code == "sealing_unavailable" and self._waits_for_keys()):
+                    return self._problem(error)
+                away = error
+                await self._sit_out(socket)
 
     async def _judge(self) -> Flush | None:
         """The next flush, released if it has events; None if there is nothing to examine."""
         flush = await judge_next(self._reading)
+        if not flush.awaits_key:
+            self._keys_away_since = None
+        elif self._keys_away_since is None:
+            self._keys_away_since = time.monotonic()
+        if flush.awaits_key and not (flush.parts and self._waits_for_keys()):
+            raise sealing_unavailable()
         if not flush.parts:
             return None
         if flush.events:
@@ -259,14 +276,14 @@ class Stream(Response):
                     tail = self._last(flush) if final else self._form.between
                     if not socket.write_at_once(text, tail, flush):
                         await socket.write_judged(text + tail, flush, partial(judge_again, self._reading, flush))
-                self._reading.offsets[part.partition] = part.next
+                move_on(self._reading, part, part.next)
             self._spoke = time.monotonic()
         finally:
             count_delivered(self._reading, closed.events, closed.size)
 
     def _account(self, flush: Flush, part: Part, first: int, last: int, size: int) -> None:
         assert self._closed is not None
-        self._reading.offsets[part.partition] = part.next if last == part.count else part.judged.offsets[last]
+        move_on(self._reading, part, part.next if last == part.count else part.judged.offsets[last])
         self._closed.events += last - first
         self._closed.size += size
         self._closed.last[part.partition] = part.judged.offsets[last - 1]
@@ -294,12 +311,18 @@ class Stream(Response):
         await wait_for_more(self._reading, max(0.02, min(ends)), self._changed, socket.gone)
         return False
 
-    async def _sit_out(self, socket: Socket) -> bool:
-        """Pause. True: it is asked again at once, because nothing tells when a part is back."""
+    async def _sit_out(self, socket: Socket) -> None:
+        """Pause; then it is asked again at once, because nothing tells when a part is back."""
         socket.raise_if_gone()
         await asyncio.sleep(PAUSE_S)
         await self._beat(socket)
-        return True
+
+    def _waits_for_keys(self) -> bool:
+        """True while a key-encryption key is away, and not for long."""
+        return self._keys_away_since is not None and time.monotonic() - self._keys_away_since < KEYS_AWAY_S
+
+    def _problem(self, error: ExchangeError) -> dict[str, Any]:
+        return error.problem(self._reading.streams.issuer, self._reading.path)
 
     async def _beat(self, socket: Socket) -> None:
         if time.monotonic() - max(self._spoke, socket.wrote) >= HEARTBEAT_S:

@@ -1,6 +1,7 @@
 """Sealed fields: sealed before an event is stored, opened after consent has let it pass and before the lens, if the lens needs it.
 
-What cannot be opened is withheld, and counted: its subject was erased, a key-encryption key is gone, or the log was changed.
+What will never open again is withheld, and counted: its subject was erased, or the key or the log was changed. What does not open
+because a key-encryption key is away is passed over by nobody: readers wait there until the key is back.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import anyio.to_thread
 import orjson
 import structlog
+from anyio import CapacityLimiter
 from prometheus_client import Counter
 
-from consent.sealing import Broken, KeyLost, OpenedKey, is_sealed, keys_to_open, keys_to_seal, open_sealed, place_of, seal
+from consent.sealing import Broken, KeyAway, KeyLost, OpenedKey, is_sealed, keys_to_open, keys_to_seal, open_sealed, place_of, seal
 from gateway.access.fields import FieldRule
 from gateway.access.lens import Rendered, Shape, field_rules
 from gateway.catalog.directory import DatasetView
@@ -28,12 +30,23 @@ log = structlog.get_logger(__name__)
 
 KEPT = 20_000
 """Opened keys in memory, 2.5 KB each."""
+AT_ONCE = 8
+"""Threads that may wait for keys: a key store that hangs takes no more of them from everybody else."""
+RETRY_AFTER_S = 10
 
-unopened = Counter("exchange_events_unopened_total", "Events that are withheld because a sealed field does not open.", ["dataset"])
+unopened = Counter("exchange_events_unopened_total", "Events that are withheld because a sealed field will never open.", ["dataset"])
+away = Counter("exchange_keys_away_total", "Looks for a subject's key whose key-encryption key was not to be had.", ["dataset"])
 
 Path = tuple[str, ...]
 Keys = Mapping[str, OpenedKey]
 """By `sref`."""
+KeysOrAway = Mapping[str, OpenedKey | None]
+"""By `sref`; None while the key-encryption key is not to be had."""
+
+
+def sealing_unavailable() -> ExchangeError:
+    """The problem of whoever needs a key-encryption key that is not to be had."""
+    return ExchangeError("sealing_unavailable", headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 class SubjectKeys:
@@ -44,27 +57,32 @@ class SubjectKeys:
         self._keks = keks
         self._erased = erased
         self._known: dict[tuple[str, str], OpenedKey] = {}
+        self._threads = CapacityLimiter(AT_ONCE)
 
     async def to_seal(self, dataset: str, srefs: Collection[str]) -> Keys:
         """The key of each of these subjects, made where there is none. Raises `sealing_unavailable`, `database_unavailable`."""
         found, missing = self._held(dataset, srefs)
         if missing:
             try:
-                found |= self._keep(dataset, await anyio.to_thread.run_sync(self._make, dataset, missing))
+                found |= self._keep(dataset, await anyio.to_thread.run_sync(self._make, dataset, missing, limiter=self._threads))
             except KeyLost as error:
                 log.warning("sealing_unavailable", dataset=dataset, reason=str(error))
-                raise ExchangeError("sealing_unavailable", headers={"Retry-After": "10"}) from error
+                raise sealing_unavailable() from error
             if not found.keys() >= missing:
                 detail = "Somebody whom an event is about has just been erased; send it again."
                 raise ExchangeError("sealing_unavailable", detail, headers={"Retry-After": "1"})
         return found
 
-    async def to_open(self, dataset: str, srefs: Collection[str]) -> Keys:
+    async def to_open(self, dataset: str, srefs: Collection[str]) -> KeysOrAway:
         """The keys that these subjects have. Raises `database_unavailable`."""
-        found, missing = self._held(dataset, srefs)
-        if missing:
-            found |= self._keep(dataset, await anyio.to_thread.run_sync(self._read, dataset, missing))
-        return found
+        held, missing = self._held(dataset, srefs)
+        if not missing:
+            return held
+        read = await anyio.to_thread.run_sync(self._read, dataset, missing, limiter=self._threads)
+        self._keep(dataset, {sref: key for sref, key in read.items() if key is not None})
+        if lacking := sum(key is None for key in read.values()):
+            away.labels(dataset).inc(lacking)
+        return held | read
 
     def forget(self, srefs: AbstractSet[str]) -> None:
         """Drop the keys of these subjects."""
@@ -85,10 +103,9 @@ class SubjectKeys:
         with self._database.transaction() as session:
             return keys_to_seal(session, self._keks, dataset, srefs)
 
-    def _read(self, dataset: str, srefs: set[str]) -> Keys:
+    def _read(self, dataset: str, srefs: set[str]) -> dict[str, OpenedKey | None]:
         with self._database.reading() as session:
-            found = keys_to_open(session, self._keks, dataset, srefs)
-        return {sref: key for sref, key in found.items() if key is not None}
+            return keys_to_open(session, self._keks, dataset, srefs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +121,30 @@ class Opening:
         """Equal for openings of the same fields."""
         return b"".join(place for _, place in self.fields)
 
-    async def keys_for(self, events: Iterable[tuple[dict[str, Any], str | None]]) -> Keys:
+    async def keys_for(self, events: Iterable[tuple[dict[str, Any], str | None]]) -> KeysOrAway:
         """The keys of the subjects of these (event, sref), as far as they have sealed fields. Raises `database_unavailable`."""
         return await self.keys.to_open(self.dataset, {sref for event, sref in events if sref is not None and self._seals(event)})
 
-    def render(self, shape: Shape, event: dict[str, Any], value: bytes, sref: str | None, appended_ms: int, keys: Keys) -> Rendered | None:
-        """The event, whose stored JSON is `value`, as this shape shows it, opened. Raises `Broken`, and what `Shape.render` raises."""
+    def render(
+        self, shape: Shape, event: dict[str, Any], value: bytes, sref: str | None, appended_ms: int, keys: KeysOrAway
+    ) -> Rendered | None:
+        """The event, whose stored JSON is `value`, as this shape shows it, opened.
+
+        Raises `Broken`, `KeyAway`, and what `Shape.render` raises.
+        """
         # A dataset that seals has a subject, which no shape passes as it is: no event passes as it is stored.
         return shape.render(self.open(event, sref, keys), value, appended_ms)
 
-    def open(self, event: dict[str, Any], sref: str | None, keys: Keys) -> dict[str, Any]:
-        """The event with the fields in clear; the event itself stays sealed. Raises `Broken`."""
+    def open(self, event: dict[str, Any], sref: str | None, keys: KeysOrAway) -> dict[str, Any]:
+        """The event with the fields in clear; the event itself stays sealed. Raises `Broken` of what never opens again, `KeyAway`."""
         data = event["data"]
         for path, place in self.fields:
             stored = value_at(data, path)
             if not is_sealed(stored):
                 continue  # it is not there, or was stored before the dataset asked for sealing
             key = keys.get(sref or "")
+            if key is None and sref in keys:
+                raise KeyAway("its key-encryption key is away")
             if key is None or key.id != stored["sealed"]:
                 raise Broken("its key is gone")
             data = _replaced(data, path, orjson.loads(open_sealed(key, place, stored)))

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import ref as weakref
 
@@ -18,12 +18,12 @@ import anyio.to_thread
 from prometheus_client import Counter
 
 from consent.index import FOREVER, NOBODY, ConsentIndex, SureView
-from consent.sealing import Broken
+from consent.sealing import Broken, KeyAway
 from consent.subjects import secrets_of
 from gateway.access.lens import Lens, Rendered, Shape, Unfit
 from gateway.database import Database
 from gateway.streams.blocks import Block, decode, undecodable
-from gateway.streams.sealing import Opening, unopened
+from gateway.streams.sealing import Opening
 
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
@@ -32,8 +32,11 @@ KEPT_SECRETS = 1_000_000
 
 unfit = Counter("exchange_events_unfit_total", "Events that do not fit a lens and are not delivered.", ["dataset"])
 withheld = Counter("exchange_events_withheld_total", "Events that consent or a row filter held back.", ["dataset"])
-_SEALED, _HIDDEN = -1, -2
-"""In place of an epoch: the record stands as it is stored until somebody may see it opened; it was opened, and is not for this shape."""
+_SEALED, _HIDDEN, _BROKEN = -1, -2, -3
+"""In place of an epoch: the record stands as it is stored until somebody may see it opened; it was opened, and is not for this shape;
+it will never open."""
+AWAY_MS = 1000
+"""For so long a judgement holds that ends before an event whose key-encryption key is away: then the key is looked for again."""
 
 Chunk = tuple[bytes, int, int]
 """Joined frames: (text, index of the first, index after the last)."""
@@ -54,6 +57,7 @@ class Judged:
     frames: Sequence[bytes]
     offsets: Sequence[int]
     next: int
+    """The block's end, or an event before it that does not open now, and may later: nobody passes that."""
     size: int
     """Bytes of all frames."""
     stamp: int
@@ -61,6 +65,8 @@ class Judged:
     until_ms: int
     srefs: Sequence[str | None] = ()
     """Whose event each frame is; empty where events are about nobody."""
+    unopened: Sequence[int] = ()
+    """Where events stand that would pass and will never open."""
     joined: dict[bytes, list[Chunk]] = field(default_factory=dict)
 
     @property
@@ -189,15 +195,16 @@ class View:
         place = 0 if start <= block.first else bisect_left(rows, start, key=lambda row: row[0])
         # The stamp is read before consent is, and before we wait: a change that comes since is then judged again, not missed.
         stamp = self._stamp.value
-        closed = await self._open(self._opening, block, rows, place, now_ms) if self._opening is not None else 0
+        end = await self._open(self._opening, block, rows, place, now_ms) if self._opening is not None else len(rows)
         if self.lens.shape.pseudonymises:  # last, for what it loads others may drop while one waits
             await self._secrets.load(srefs)
-        if place:
-            rows = rows[place:]
-            srefs = frozenset(row[2] for row in rows if row[2] is not None)
-        judged = self._judge(block, rows, srefs, stamp, now_ms)
-        if not closed:  # else a key-encryption key may come back
-            self._judgements.keep(self, block, start, judged)
+        shown = rows if place == 0 and end == len(rows) else rows[place:end]
+        if shown is not rows:
+            srefs = frozenset(row[2] for row in shown if row[2] is not None)
+        judged = self._judge(block, shown, srefs, stamp, now_ms)
+        if end < len(rows):
+            judged = replace(judged, next=rows[end][0], until_ms=min(judged.until_ms, now_ms + AWAY_MS))
+        self._judgements.keep(self, block, start, judged)
         return judged
 
     def _passes(self, row: Row, now_ms: int) -> bool:
@@ -206,11 +213,14 @@ class View:
         return sref not in self._secrets.erased and (allows is None or (sref is not None and allows(sref, appended_ms, now_ms)))
 
     async def _open(self, opening: Opening, block: Block, rows: list[Row], place: int, now_ms: int) -> int:
-        """Render the rows from `place` on whose sealed fields somebody may see now; how many do not open, and stay sealed."""
+        """Render the rows from `place` on whose sealed fields somebody may see now.
+
+        The place after the last of them: before the first whose key-encryption key is away, else the end. Raises `database_unavailable`.
+        """
         sealed = (index for index in range(place, len(rows)) if rows[index][3][2] == _SEALED and self._passes(rows[index], now_ms))
         wanted: list[tuple[int, dict[str, Any], str | None]] = [(index, *decode(rows[index][3][0], block.subject)) for index in sealed]
         keys = await opening.keys_for((event, sref) for _, event, sref in wanted)
-        closed = bad = 0
+        bad, end = 0, len(rows)
         for index, event, sref in wanted:
             offset, appended_ms, _, (value, _, mark) = rows[index]
             if mark != _SEALED:
@@ -218,23 +228,24 @@ class View:
             made: Rendered | None = None
             try:
                 made = opening.render(self.lens.shape, event, value, sref, appended_ms, keys)
+            except KeyAway:
+                end = index
+                break
             except Broken:
-                closed += 1
-                continue
+                made = (b"", None, _BROKEN)
             except Unfit:
                 bad += 1
             rows[index] = (offset, appended_ms, sref, made or (b"", None, _HIDDEN))
-        if closed:
-            unopened.labels(self._dataset).inc(closed)
         if bad:
             unfit.labels(self._dataset).inc(bad)
-        return closed
+        return end
 
     def _judge(self, block: Block, rows: list[Row], about: frozenset[str], stamp: int, now_ms: int) -> Judged:
         fill, allows, secrets, erased = self.lens.fill, self._allows, self._secrets.known, self._secrets.erased
         frames: list[bytes] = []
         offsets: list[int] = []
         srefs: list[str | None] = []
+        unopened: list[int] = []
         held_back = bad = 0
         sure, since_ms = self._sure(about, now_ms) if self._sure is not None else (NOBODY, 0)
         for offset, appended_ms, sref, parts in rows:
@@ -246,6 +257,8 @@ class View:
                 held_back += 1
                 continue
             if parts[2] < 0:
+                if parts[2] == _BROKEN:
+                    unopened.append(offset)
                 continue
             try:
                 frames.append(fill(parts, sref, secrets))
@@ -261,7 +274,7 @@ class View:
         until_ms = self._consents.next_instant(now_ms) if allows is not None else FOREVER
         size = sum(map(len, frames))
         shown = srefs if any(srefs) else ()
-        return Judged(weakref(block), block.partition, frames, offsets, block.next, size, stamp, until_ms, shown)
+        return Judged(weakref(block), block.partition, frames, offsets, block.next, size, stamp, until_ms, shown, unopened)
 
 
 def _shaped(block: Block, shape: Shape, dataset: str, opening: Opening | None) -> Shaped:

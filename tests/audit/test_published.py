@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import func, insert, select
 
-from gateway.audit.models import PublishedRange
-from gateway.audit.published import Published, compact, uncovered
+from gateway.audit.models import AuditEntry, PublishedRange
+from gateway.audit.published import Published, compact, name_uncovered, uncovered
+from gateway.audit.record import Entry
 from gateway.database import Database
 
 
@@ -69,3 +72,21 @@ def test_compacting_leaves_few_rows_and_the_same_holes(database: Database) -> No
     assert missing(database, 0, 2100) == before
     with database.transaction() as session:
         assert compact(session) == 0
+
+
+def test_of_several_who_find_the_same_hole_at_once_one_writes_its_entry(database: Database) -> None:
+    publish(database, (0, 10))
+    found = threading.Barrier(4)
+
+    def recover() -> list[tuple[int, int]]:
+        assert missing(database, 0, 20) == [(10, 20)]
+        found.wait(10)
+        with database.transaction() as session:
+            return name_uncovered(session, "topic", 0, 0, 20, lambda _first, _next: Entry(kind="publish_recovered", action="publish"))
+
+    with ThreadPoolExecutor(4) as pool:
+        named = [span for recovery in [pool.submit(recover) for _ in range(4)] for span in recovery.result()]
+    assert named == [(10, 20)]
+    assert missing(database, 0, 20) == []
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(AuditEntry)) == 1

@@ -13,6 +13,8 @@ from gateway.cli.demo.audited import receipt_hash
 from gateway.cli.demo.process import MARK, DemoFailed, empty_folder
 from gateway.cli.demo.screen import ClaimFailed, Screen
 from tests.connectors.recorded import as_json, listening
+from tests.e2e.listener import until
+from tests.replicas.city import is_dead
 
 
 def test_a_claim_that_is_false_fails_loudly() -> None:
@@ -89,3 +91,41 @@ def test_a_withdrawal_at_one_of_two_replicas_on_the_real_engines_silences_a_stre
     assert "true  and not one of those events reached the 2 open streams" in told
     assert "of the others went on in each" in told
     assert "Every claim held." in told
+
+
+def test_nothing_of_a_demonstration_outlives_it_however_it_ends(tmp_path: Path) -> None:
+    all_end_with_it(tmp_path, [], ["serve"])
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.usefixtures("opa_binary")  # it starts the real engines, which this one stands for
+def test_no_engine_and_no_replica_of_a_demonstration_outlives_it_however_it_ends(tmp_path: Path) -> None:
+    all_end_with_it(
+        tmp_path, ["--engines", "--replicas", "2"], ["serve", "serve", "tests.engines", "kafka.Kafka", "postgres", "opa", "opa"]
+    )
+
+
+def all_end_with_it(tmp_path: Path, more: list[str], programs: list[str]) -> None:
+    """`kill -9` of a demonstration in the middle of its story, by when these programs run."""
+    words = [sys.executable, "-m", "gateway.cli", "demo", "--data-dir", str(tmp_path / "demo"), *more]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "true" in line:
+                break  # the story has begun
+        left = descendants(demo.pid)
+        demo.kill()
+    words_of = [command.decode(errors="replace").split("\0") for command in left.values()]
+    for program in set(programs):
+        running = [found for found in words_of if program in {Path(word).name for word in found}]
+        assert len(running) >= programs.count(program), program
+    until(lambda: all(is_dead(pid) for pid in left), "the end of all that it had started", seconds=20)
+
+
+def descendants(pid: int) -> dict[int, bytes]:
+    """The process's children, and theirs, with their command lines."""
+    found: dict[int, bytes] = {}
+    for child in Path(f"/proc/{pid}/task").glob("*/children"):
+        for below in map(int, child.read_text("ascii").split()):
+            found |= {below: Path(f"/proc/{below}/cmdline").read_bytes()} | descendants(below)
+    return found

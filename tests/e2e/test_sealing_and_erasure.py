@@ -7,31 +7,43 @@ import json
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from connectors.client import Client, ProblemError
+from consent.sealing import SubjectKey
 from gateway.catalog.models import Dataset
-from gateway.setup import rotate_kek
+from gateway.doctor import examine
+from gateway.errors import AnotherGatewayIsLive, SettingsRefused
+from gateway.keys import add_key_encryption_key
+from gateway.setup import give_up_lost, rotate_kek
 from gateway.streams.kafka_log import KafkaLog
 from gateway.streams.log import EventLog
 from gateway.streams.sqlite_log import SQLiteLog
+from gateway.streams.views import AWAY_MS
 from tests.e2e.district import FOOTFALL, District, dataset_document, pulled, visit
+from tests.e2e.listener import Listener, until
+from tests.e2e.wire import NDJSON, SSE, problem, send
 from tests.gateway import READER, Gateway
 
 SEALED = ["/at", "/age_band"]
 """The lens needs the one, for its time bucket, and never the other."""
 
 
+@dataclass
 class SealedDistrict(District):
     """A district whose footfall is stored with sealed fields."""
 
+    sealed: list[str] = field(default_factory=lambda: SEALED)
+
     def __post_init__(self) -> None:
         self.provider = self.gateway.partner("Port Credit BIA")
-        self.provider.post("/v1/datasets", dataset_document(FOOTFALL) | {"sealed_pointers": SEALED})
+        self.provider.post("/v1/datasets", dataset_document(FOOTFALL) | {"sealed_pointers": self.sealed})
         self.notice = self.new_notice()
 
     def erase(self, visitor: str) -> dict[str, Any]:
@@ -178,7 +190,21 @@ def test_an_erased_persons_events_stop_in_an_open_stream(sealed: SealedDistrict)
     assert not any(name.startswith("gus-2") for name in heard)
 
 
-def test_without_the_key_encryption_key_nothing_is_sealed_or_opened_and_nothing_fails(sealed: SealedDistrict) -> None:
+@contextmanager
+def key_away(gateway: Gateway) -> Iterator[None]:
+    """The gateway started again without its key-encryption key, which comes back at the end; nobody needs to be told."""
+    key_file = gateway.settings().resolved_key_file
+    whole = key_file.read_text()
+    entries = [entry for entry in json.loads(whole)["keys"] if entry["use"] != "key_encryption"]
+    gateway.stop()
+    key_file.write_text(json.dumps({"v": 1, "keys": entries}))
+    gateway.start()
+    yield
+    key_file.write_text(whole)
+    time.sleep(AWAY_MS / 1000)  # after which it is looked for again
+
+
+def test_without_the_key_encryption_key_nothing_is_sealed_opened_or_passed_over(sealed: SealedDistrict) -> None:
     gateway = sealed.gateway
     consumer = gateway.partner("Start-up", scopes=READER)
     sealed.consent("ida")
@@ -186,22 +212,122 @@ def test_without_the_key_encryption_key_nothing_is_sealed_or_opened_and_nothing_
     contract = sealed.contract(consumer)
     assert pulled(consumer, contract)
 
-    key_file = gateway.settings().resolved_key_file
-    whole = key_file.read_text()
-    entries = [entry for entry in json.loads(whole)["keys"] if entry["use"] != "key_encryption"]
-    gateway.stop()
-    key_file.write_text(json.dumps({"v": 1, "keys": entries}))
-    gateway.start()
+    with key_away(gateway):
+        for accept in ("application/cloudevents-batch+json", NDJSON, SSE):
+            told = send(consumer, "GET", f"/v1/contracts/{contract}/events", contract=contract, headers={"Accept": accept})
+            problem(told, "sealing_unavailable")
+        assert counted(gateway, "exchange_keys_away_total") >= 1
+        assert counted(gateway, "exchange_events_unopened_total") == 0
+        (finding,) = (finding for finding in examine(gateway.settings()) if finding.part == "sealing")
+        assert not finding.well
+        with pytest.raises(ProblemError) as refused:
+            sealed.provider.publish(FOOTFALL, [visit("ida", 2)], attempts=1)
+        assert (refused.value.code, refused.value.status) == ("sealing_unavailable", 503)
 
-    assert pulled(consumer, contract) == []
-    assert counted(gateway, "exchange_events_unopened_total") >= 1
-    with pytest.raises(ProblemError) as refused:
-        sealed.provider.publish(FOOTFALL, [visit("ida", 2)], attempts=1)
-    assert (refused.value.code, refused.value.status) == ("sealing_unavailable", 503)
-
-    key_file.write_text(whole)  # it comes back, and nobody needs to be told
     sealed.publish(visit("ida", 3))
     assert {event["id"][:5] for event in pulled(consumer, contract)} == {"ida-1", "ida-3"}
+
+
+@pytest.fixture
+def half_sealed(new_gateway: Callable[..., Gateway]) -> tuple[SealedDistrict, Client, str]:
+    """Lea's first visit stands in the log in clear, her second one sealed; with a reader and its contract."""
+    district = SealedDistrict(new_gateway(), sealed=[])
+    district.consent("lea")
+    district.publish(visit("lea", 1))
+    dataset = f"/v1/datasets/{FOOTFALL}"
+    etag = district.provider.request("GET", dataset).headers["ETag"]
+    district.provider.patch(dataset, {"sealed_pointers": SEALED}, etag=etag)
+    district.publish(visit("lea", 2))
+    consumer = district.gateway.partner("Start-up", scopes=READER)
+    return district, consumer, district.contract(consumer)
+
+
+def visits(events: list[dict[str, Any]]) -> list[str]:
+    return [event["id"][:5] for event in events]
+
+
+def test_an_open_stream_waits_for_a_key_encryption_key_that_is_away_and_misses_nothing(
+    half_sealed: tuple[SealedDistrict, Client, str],
+) -> None:
+    district, consumer, contract = half_sealed
+    with ExitStack() as away:
+        away.enter_context(key_away(district.gateway))
+        with Listener(consumer, contract, cursor="earliest") as listener:
+            until(lambda: visits(listener.events) == ["lea-1"], "what is in clear")
+            time.sleep(1.5)
+            assert visits(listener.events) == ["lea-1"]
+            away.close()  # the key is back
+            until(lambda: visits(listener.events) == ["lea-1", "lea-2"], "what waited for the key")
+            assert listener.ended is None
+
+
+def test_a_stream_ends_with_the_reason_and_resumes_before_what_the_key_encryption_key_is_missing_for(
+    half_sealed: tuple[SealedDistrict, Client, str],
+) -> None:
+    district, consumer, contract = half_sealed
+    path = f"/v1/contracts/{contract}/events"
+    with key_away(district.gateway):
+        page = send(consumer, "GET", path, contract=contract)
+        lines = send(consumer, "GET", path, contract=contract, headers={"Accept": NDJSON})
+        with Listener(consumer, contract, cursor="earliest") as listener:
+            assert listener.wait_for_end()["code"] == "sealing_unavailable"
+        cursors = [page.headers["Next-Cursor"], json.loads(lines.text.splitlines()[-1])["next_cursor"], listener.cursor]
+        for cursor in cursors:
+            problem(send(consumer, "GET", path, contract=contract, params={"cursor": cursor}), "sealing_unavailable")
+    assert visits(page.json()) == visits(listener.events) == ["lea-1"]
+    assert json.loads(lines.text.splitlines()[-1])["end"]["code"] == "sealing_unavailable"
+    for cursor in cursors:
+        assert visits(pulled(consumer, contract, cursor=cursor)) == ["lea-2"]
+
+
+def test_keys_under_a_lost_key_encryption_key_are_given_up_only_with_every_gateway_stopped(
+    half_sealed: tuple[SealedDistrict, Client, str],
+) -> None:
+    district, consumer, contract = half_sealed
+    gateway = district.gateway
+    with ExitStack() as lost:
+        lost.enter_context(key_away(gateway))
+        lost.pop_all()  # for good
+    with pytest.raises((SettingsRefused, AnotherGatewayIsLive)):
+        give_up_lost(gateway.settings())
+    gateway.stop()
+    with pytest.raises(SettingsRefused, match="there is no key-encryption key"):
+        give_up_lost(gateway.settings())
+    add_key_encryption_key(gateway.settings().resolved_key_file)
+    time.sleep(3)  # the stopped gateway's lease
+    assert give_up_lost(gateway.settings()) == 1
+    assert give_up_lost(gateway.settings()) == 0
+    gateway.start()
+
+    district.publish(visit("lea", 3))
+    assert visits(pulled(consumer, contract)) == ["lea-1", "lea-3"]
+    assert counted(gateway, "exchange_events_unopened_total") == 1
+
+
+def test_an_event_that_never_opens_counts_once_for_each_reading_that_passes_it(sealed: SealedDistrict) -> None:
+    gateway = sealed.gateway
+    consumers = [gateway.partner(name, scopes=READER) for name in ("Start-up", "Another")]
+    for name in ("max", "nia"):
+        sealed.consent(name)
+    sealed.publish(visit("max", 1), visit("nia", 1))
+    contracts = [sealed.contract(consumer) for consumer in consumers]
+    gateway.stop()
+    database = gateway.database()
+    with database.transaction() as session:
+        key = session.scalars(select(SubjectKey).order_by(SubjectKey.id)).first()
+        assert key is not None
+        key.wrapped = bytes(len(key.wrapped))
+    database.close()
+    gateway.start()
+
+    with Listener(consumers[0], contracts[0], cursor="earliest") as listener:
+        until(lambda: len(listener.events) == 1, "whose event opens")
+        for name in ("olga", "pia", "quin"):  # each is a change after which what is on its way is judged again
+            sealed.provider.post(f"/v1/consents/{sealed.consent(name)}/withdraw")
+        assert counted(gateway, "exchange_events_unopened_total") == 1
+    for consumer, contract in zip(consumers, contracts, strict=True):
+        assert len(pulled(consumer, contract)) == 1
+    assert counted(gateway, "exchange_events_unopened_total") == 3
 
 
 def test_rotating_the_key_encryption_key_stops_nobody(sealed: SealedDistrict) -> None:

@@ -68,6 +68,14 @@ class Postgres:
         """Drop it, and whoever is connected to it."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    def client(self, *words: str, folder: Path) -> None:
+        """Run one of PostgreSQL's programs (`pg_dump`, `createdb`, ...) as superuser in this folder. Raises `EngineFailed`."""
+        where = {"PATH": os.defpath, "PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "postgres"}
+        program = [str(self._binaries / words[0]), *words[1:]]
+        done = subprocess.run(program, cwd=folder, env=where, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode != 0:
+            raise EngineFailed(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
+
     def execute(self, statement: str) -> None:
         """Run one statement as superuser, outside a transaction."""
         with psycopg.connect(self._address, autocommit=True) as connection:

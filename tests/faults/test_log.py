@@ -13,6 +13,7 @@ import orjson
 
 from gateway.streams.kafka_log import KafkaLog
 from gateway.streams.log import EventLog
+from gateway.streams.recover import APART_S
 from gateway.streams.sqlite_log import SQLiteLog
 from tests.e2e.listener import Listener, until
 from tests.e2e.open_data import Numbers, numbered
@@ -102,6 +103,25 @@ def test_positions_without_an_entry_get_one_when_the_gateway_starts(new_gateway:
     gateway.start()
     time.sleep(1.5)
     assert len(_recovered(numbers)) == 1
+
+
+def test_replicas_that_find_the_same_positions_without_an_entry_write_one(new_gateway: NewGateway, kafka: Kafka) -> None:
+    first = new_gateway()
+    numbers = Numbers(first)
+    numbers.publish(1)
+    dataset = dataset_of(numbers)
+    first.kill()
+    asyncio.run(_append(first, dataset.topic, [numbered(2) | {"schemaversion": 1}]))
+    replicas = [first, *(Gateway(first.engines, first.folder / f"beside-{number}", beside=first) for number in range(2))]
+    try:
+        with ThreadPoolExecutor(3) as starting:
+            list(starting.map(Gateway.start, replicas))
+        until(lambda: len(_recovered(numbers)) > 0, "the entry")
+        time.sleep(APART_S + 2)  # in which the others have looked too
+        assert [entry["opening"]["grant"] for entry in _recovered(numbers)] == [{"0": [1, 2]}]
+    finally:
+        for replica in replicas[1:]:
+            replica.close()
 
 
 async def _append(gateway: Gateway, topic: str, events: list[dict[str, Any]]) -> None:

@@ -86,10 +86,8 @@ def test_what_was_forbidden_stays_so_after_last_nights_database_is_restored(new_
     ended, paused = district.contract(ending), district.contract(pausing)
     provider.post("/v1/datasets", dataset_document(STOPS))
     organization = suspended.get("/v1/me")["organization"]["id"]
-    gateway.stop()
     dump = Dump(gateway)
 
-    gateway.start()
     provider.post(f"/v1/consents/{yesterday.consents['ada']}/withdraw")
     provider.post("/v1/subjects/erase", {"dataset": FOOTFALL, "subject": "carl"})
     ending.post(f"/v1/contracts/{ended}/end", {"reason": "done"})

@@ -12,14 +12,17 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import update
 
 from consent.index import ConsentIndex
+from consent.sealing import SubjectKey
+from consent.subjects import as_bytes
 from gateway.access.lens import Lens, compile_shape
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import b64, key_encryption_keys
 from gateway.streams.blocks import Block
 from gateway.streams.sealing import SubjectKeys, opening_of
-from gateway.streams.views import Judged, Judgements, Stamp, SubjectSecrets, View
+from gateway.streams.views import AWAY_MS, Judged, Judgements, Stamp, SubjectSecrets, View
 from tests.streams.sealed import KEEP_AGE, Sealing, dataset, visit
 
 PSEUDONYM: dict[str, Any] = {"kind": "pseudonymise", "pointer": "/visitor", "period": None}
@@ -157,15 +160,35 @@ def test_what_a_row_filter_on_a_sealed_field_holds_back_is_not_shown(stage: Stag
     assert [ages(judged) for judged in asyncio.run(stage.judge(minors, stage.view(), during=lambda: None))] == [[17], [41, 17]]
 
 
-def test_a_judgement_that_lacks_a_key_is_not_kept_and_is_whole_once_the_key_is_back(stage: Stage) -> None:
+def test_an_event_whose_key_encryption_key_is_away_is_not_passed_over_and_is_there_once_that_is_back(stage: Stage) -> None:
     key_file = stage.sealing.folder / "keys.json"
     away = key_file.rename(stage.sealing.folder / "away.json")
     view = stage.view(keys=stage.sealing.process())
-    assert ages(asyncio.run(view.judge(stage.block, 0, 1))) == []
+    lacking = asyncio.run(view.judge(stage.block, 0, 1))
+    assert (ages(lacking), lacking.next) == ([], 0)
     away.rename(key_file)
-    whole = asyncio.run(view.judge(stage.block, 0, 1))
-    assert ages(whole) == [41, 17]
-    assert asyncio.run(view.judge(stage.block, 0, 1)) is whole
+    assert view.holds(lacking, AWAY_MS), "it is not looked for again at once"
+    assert not view.holds(lacking, 1 + AWAY_MS)
+    whole = asyncio.run(view.judge(stage.block, 0, 1 + AWAY_MS))
+    assert (ages(whole), whole.next) == ([41, 17], 2)
+    assert asyncio.run(view.judge(stage.block, 0, 1 + AWAY_MS)) is whole
+
+
+def test_what_stands_before_an_event_whose_key_encryption_key_is_away_is_shown(stage: Stage) -> None:
+    keys = stage.sealing.process()
+    asyncio.run(keys.to_open("visits", [stage.sealing.ann]))
+    (stage.sealing.folder / "keys.json").rename(stage.sealing.folder / "away.json")
+    keys._keks = KeyEncryptionKeys(stage.sealing.folder / "keys.json")
+    judged = asyncio.run(stage.view(keys=keys).judge(stage.block, 0, 1))
+    assert (ages(judged), judged.next) == ([41], 1)
+
+
+def test_an_event_that_will_never_open_is_passed_over_and_remembered_as_such(stage: Stage) -> None:
+    with stage.sealing.database.transaction() as session:
+        session.execute(update(SubjectKey).where(SubjectKey.sref == as_bytes(stage.sealing.ann)).values(wrapped=bytes(60)))
+    judged = asyncio.run(stage.view(keys=stage.sealing.process()).judge(stage.block, 0, 1))
+    assert (ages(judged), judged.next) == ([17], 2)
+    assert judged.unopened == [0]
 
 
 def test_secrets_that_were_dropped_to_make_room_are_there_when_they_are_needed(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from consent.erasure import erase
-from consent.sealing import Broken, is_sealed
+from consent.sealing import Broken, KeyAway, is_sealed
 from gateway.access.lens import compile_shape
 from gateway.errors import ExchangeError, Invalid
 from gateway.streams.sealing import opening_of, seal_fields
@@ -129,7 +129,7 @@ def test_a_lost_key_encryption_key_opens_nothing_and_seals_nothing(sealing: Seal
     (sealing.folder / "keys.json").rename(sealing.folder / "lost.json")
     for kek in ("", "A" * 43):  # none at all, and another one
         keys = sealing.process(kek)
-        with pytest.raises(Broken):
+        with pytest.raises(KeyAway):
             sealing.open(of, record, KEEP_AGE, keys=keys)
         with pytest.raises(ExchangeError) as refused:
             asyncio.run(seal_fields(keys, of, [visit(sealing.ann, age=41)]))

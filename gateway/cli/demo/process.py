@@ -56,7 +56,7 @@ class Operator:
 
 
 class Exchange:
-    """`with Exchange(folder) as exchange:` sets up and serves; leaving stops it.
+    """`with Exchange(folder) as exchange:` sets up and serves; leaving stops it, and on Linux the end of this process ends it.
 
     `replicas` are the settings of each, beyond its addresses; by default there is one, on the embedded engines.
     """
@@ -86,7 +86,8 @@ class Exchange:
         try:
             for environment, path in zip(self._environments, self._logs, strict=True):
                 with path.open("wb") as log:
-                    command = self._command("serve")
+                    # In a session of its own, for Ctrl-C is for this process, and with it however it ends.
+                    command = [*self._command("serve"), "--end-with", str(os.getpid())]
                     self._processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
             for url, process in zip(self.urls, self._processes, strict=True):
                 self._wait_until_ready(url, process)

@@ -18,6 +18,7 @@ from gateway.cli.demo.cast import Cast
 from gateway.cli.demo.footfall import SLUG, Footfall
 from gateway.cli.demo.process import Exchange
 from gateway.cli.demo.screen import Screen
+from gateway.cli.demo.withdrawal import ANOTHER
 
 REFRESH_SECONDS = 240.0
 """Tokens live ten minutes; the file never holds one that has less than half of that left."""
@@ -61,16 +62,34 @@ LINES = (
 )
 
 
+RECEIPT = """echo "$RECEIPT" | cut -d. -f2 | tr '_-' '/+' | base64 -d 2>/dev/null || echo"""
+WATCH_SECONDS = 60
+
+
 def lines(replicas: int) -> list[tuple[str, str]]:
-    """What there is to try, and its line: `LINES`, a stream at each replica, and a resident's withdrawal."""
+    """What there is to try, and its line: `LINES`, a stream at each replica, a resident's receipt and withdrawal, and what it stops."""
     path = "/v1/contracts/$FOOTFALL/events"
     streams = [curl(path, at=at, bearer="CONSUMER_FOOTFALL", accept="text/event-stream", seconds=3) for at in addresses(replicas)]
     return [
         *LINES,
         ("and the start-up reads on, as a stream, for three seconds; without --max-time for as long as you look", streams[0]),
         *(("the same at another replica", stream) for stream in streams[1:]),
-        ("a resident withdraws, by the code of a receipt ($RECEIPT), and $RESIDENT is heard of no more in any stream", WITHDRAW),
+        ("the receipt that a resident holds: what was consented to, and the code that withdraws it", RECEIPT),
+        (
+            f"under which name the start-up hears of that resident, once a second; it goes on below, for {WATCH_SECONDS} seconds",
+            watch(1),
+        ),
+        *(("and at another replica", watch(number)) for number in range(2, replicas + 1)),
+        ("meanwhile the resident withdraws, by the code of the receipt: that name comes no more, while the streams go on", WITHDRAW),
     ]
+
+
+def watch(replica: int) -> str:
+    """A line that shows, in the background, each event of the resident that leaves this replica."""
+    at = addresses(replica)[-1]
+    path = "/v1/contracts/$FOOTFALL/events?cursor=latest"
+    stream = curl(path, at=at, bearer="CONSUMER_FOOTFALL", accept="text/event-stream", seconds=WATCH_SECONDS)
+    return f'{stream} | grep --line-buffered -o "$RESIDENT" | sed -u "s/^/replica {replica}: /" &'
 
 
 def addresses(replicas: int) -> list[str]:
@@ -110,13 +129,14 @@ def show(screen: Screen, path: Path, replicas: int) -> None:
 
 
 def stay(exchange: Exchange, cast: Cast, known: Footfall, write: Callable[[], None]) -> None:
-    """Keep the file fresh and let visitors come, until Ctrl-C; returns if the exchange ends by itself."""
+    """Keep the file fresh and let visitors come, the resident among them, until Ctrl-C; returns if the exchange ends by itself."""
+    theirs = (event for event in known.visits if event["data"]["visitor"] == ANOTHER)
     try:
         written = time.monotonic()
         while exchange.alive():
             time.sleep(1)
             with suppress(ProblemError, httpx2.TransportError):  # a gateway that starts again; the next visits will find it
-                cast.provider.publish(SLUG, islice(known.visits, VISITS_A_TURN))
+                cast.provider.publish(SLUG, [*islice(known.visits, VISITS_A_TURN), next(theirs)])
             if time.monotonic() - written >= REFRESH_SECONDS:
                 write()
                 written = time.monotonic()

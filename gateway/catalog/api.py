@@ -214,7 +214,7 @@ def read_asyncapi(dataset: Seen, request: Request) -> dict[str, Any]:
 def read_sample(dataset: Seen, request: Request) -> JSONResponse:
     """Made from the schema alone, the same at each call; `synthetic` is true in each."""
     source = f"{request.app.state.settings.issuer}/v1/datasets/{dataset.slug}/sample"
-    events = sample.events(dataset.slug, source, dataset.schema, dataset.validator.is_valid)
+    events = sample.events(dataset.slug, source, dataset.schema, dataset.fits)
     return JSONResponse(events, media_type=BATCH, headers=FROM_ANYWHERE)
 
 

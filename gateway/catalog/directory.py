@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from gateway.catalog.models import Dataset, Offer, SchemaVersion
-from gateway.catalog.schemas import compile_validator, describe
+from gateway.catalog.schemas import compile_list_validator, describe
 from gateway.changes import Change
 
 CHANGES = frozenset(
@@ -43,7 +43,7 @@ class OfferView:
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """A dataset at one change. `schemas` holds its schema versions by number; `validator` checks an event's `data` by the current one."""
+    """A dataset at one change. `schemas` holds its schema versions by number; `validator` checks a list of `data` by the current one."""
 
     slug: str
     owner_id: str
@@ -76,9 +76,13 @@ class DatasetView:
         """True if contracts over it are in force only when both sides have signed by key."""
         return self.classification in {"personal", "sensitive"}
 
+    def fits(self, instance: Any) -> bool:
+        """True if an event may have this `data`."""
+        return self.validator.is_valid([instance])
+
     def describe_errors(self, instance: Any) -> list[dict[str, str]]:
         """What is wrong with this event's `data`, as {pointer, detail}, the first twenty; values never stand in it. Empty: it fits."""
-        return describe(self.validator, instance)
+        return [error | {"pointer": error["pointer"].removeprefix("/0")} for error in describe(self.validator, [instance])]
 
 
 class Directory:
@@ -136,7 +140,7 @@ def _view(row: Dataset, schemas: dict[int, dict[str, Any]], offers: dict[str, Of
         schemas=schemas,
         current=row.current,
         offers=offers,
-        validator=compile_validator(schemas[row.current]),
+        validator=compile_list_validator(schemas[row.current]),
         sealed_pointers=tuple(row.sealed_pointers),
     )
 

@@ -97,11 +97,9 @@ def check(events: list[dict[str, Any]], dataset: DatasetView) -> None:
         raise Invalid([{"pointer": pointer_of(error.instance_path), "detail": error.message} for error in found], "event_does_not_fit")
     if dataset.subject_pointer is not None and any("subject" in event for event in events):
         raise ExchangeError("subject_attribute_personal")
-    fits = dataset.validator.is_valid
-    bad = [index for index, event in enumerate(events) if not fits(event["data"])]
-    if bad:
+    if not dataset.validator.is_valid([event["data"] for event in events]):
         errors: list[dict[str, str]] = []
-        for index in bad:
+        for index in (index for index, event in enumerate(events) if not dataset.fits(event["data"])):
             errors += [
                 {"pointer": f"/{index}/data{error['pointer']}", "detail": error["detail"]}
                 for error in dataset.describe_errors(events[index]["data"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.catalog.directory import DatasetView
-from gateway.catalog.schemas import compile_validator
+from gateway.catalog.schemas import compile_list_validator
 
 
 def dataset_view(schemas: dict[int, dict[str, Any]], **members: Any) -> DatasetView:
@@ -29,6 +29,6 @@ def dataset_view(schemas: dict[int, dict[str, Any]], **members: Any) -> DatasetV
         "schemas": schemas,
         "current": max(schemas),
         "offers": {},
-        "validator": compile_validator(schemas[max(schemas)]),
+        "validator": compile_list_validator(schemas[max(schemas)]),
     }
     return DatasetView(**usual | members)

@@ -237,6 +237,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
     # After this process has applied what it forbids, that is remembered elsewhere too, and it waits for the others.
     state.database.after_commit.append(state.follower.committed)
+    state.barrier.places.start()
     state.barrier.start()
     state.database.after_commit.append(state.barrier.wait_for_last)
     await state.streams.start()

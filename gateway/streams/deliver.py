@@ -150,7 +150,10 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
 
 
 async def _block_at(reading: Reading, dataset: DatasetView, partition: int, offset: int, *, will_wait: bool) -> Block | None:
-    """The block that holds `offset`, None at the end, or if who `will_wait` need not ask. Raises `cursor_expired`, `log_went_back`, `log_unavailable`."""
+    """The block that holds `offset`; None at the end, or if who `will_wait` need not ask.
+
+    Raises `cursor_expired`, `log_went_back`, `log_unavailable`.
+    """
     if will_wait and reading.streams.blocks.is_awaited(dataset, partition, offset):
         return None
     try:

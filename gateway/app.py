@@ -24,6 +24,7 @@ from gateway.access.bundle_server import bundle_routes
 from gateway.access.decide import Access
 from gateway.access.decision import PolicyEngine
 from gateway.access.embedded import EmbeddedEngine
+from gateway.access.grounds import Grounds
 from gateway.access.opa import OpaEngine
 from gateway.access.revisions import Activation
 from gateway.audit import api as audit_api
@@ -110,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.engine = _engine(settings)
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
+    state.grounds = Grounds(state.access)
     state.authorization = AuthorizationServer(
         settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id)
     )
@@ -123,7 +125,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.follower = Follower(state.database, place, went_back=lambda: _stand_back(state), whole_again=_begin_anew)
     # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
     known = (state.identity, state.catalog, state.contracts, state.consents)
-    for room in (*known, state.activation, state.access, state.streams, state.notices):
+    for room in (*known, state.activation, state.access, state.grounds, state.streams, state.notices):
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
@@ -235,6 +237,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
     # After this process has applied what it forbids, that is remembered elsewhere too, and it waits for the others.
     state.database.after_commit.append(state.follower.committed)
+    state.barrier.places.start()
     state.barrier.start()
     state.database.after_commit.append(state.barrier.wait_for_last)
     await state.streams.start()

@@ -61,6 +61,11 @@ class Access:
         """The active revision as the changes tell it: an answer by another does not count, whatever the engine does meanwhile."""
         self._kept: dict[tuple[object, ...], tuple[Decision, frozenset[str]]] = {}
 
+    @property
+    def revision(self) -> str | None:
+        """The active revision; None before `exchange setup`."""
+        return self._revision
+
     def load(self, session: Session) -> None:
         """Learn the active revision, at start."""
         revision = active(session)

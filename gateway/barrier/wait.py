@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.audit.record import Entry
 from gateway.barrier.leases import Leases
+from gateway.barrier.places import Places
 from gateway.barrier.protocol import Fence, Passed, Pending, Read, Row, Waiting, WaitingAction
 from gateway.errors import ExchangeError
 
@@ -61,6 +62,8 @@ class Barrier:
         self._note_down = note_down
         self._by = by
         self._on_fenced = on_fenced
+        self.places = Places()
+        """Started by whoever has the event loop that calls come from."""
         self._waiting = Waiting(BOUND_S)
         self._passes: OrderedDict[int, Pass] = OrderedDict()
         self._something = threading.Condition()
@@ -96,7 +99,9 @@ class Barrier:
             call = _Call(change, time.monotonic())
             self._obey(self._waiting.committed(call, change, call.began))
             self._something.notify()
-        if not call.over.wait(BOUND_S):  # the thread may hang on a database that says nothing
+        with self.places.lent():
+            over = call.over.wait(BOUND_S)
+        if not over:  # the thread may hang on a database that says nothing
             with self._something:
                 self._obey(self._waiting.tick(max(time.monotonic(), call.began + BOUND_S)))
         if call.passed is None:

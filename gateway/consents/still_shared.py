@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from consent.index import ConsentIndex
-from gateway.access.grounds import standing
+from gateway.access.grounds import Grounds
 from gateway.catalog.purposes import purpose
 from gateway.contracts.directory import ContractView
 from gateway.database import now
@@ -25,9 +25,13 @@ def still_shared(session: Session, state: Any, slug: str, sref: str) -> list[dic
         for contract in state.contracts.of_dataset(slug)
         if contract.state == "active" and contract.valid_from <= at < contract.valid_until
     ]
+    if not in_force:
+        return []
+    grounds: Grounds = state.grounds
+    standings = grounds.of(session, in_force)
     found = []
     for contract in sorted(in_force, key=lambda contract: contract.id):
-        stands = standing(session, state.access, contract)
+        stands = standings.get(contract.id)
         if stands is None or "consent_filter" in stands.kinds:
             continue
         if "opt_out_filter" in stands.kinds and not _passes(state.consents, contract, sref):

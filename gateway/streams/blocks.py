@@ -64,6 +64,11 @@ class Blocks:
         key = (dataset.topic, partition, offset, wait_ms > 0)
         return await self._fetching.ask(key, lambda: self._fetch(dataset, partition, offset, wait_ms))
 
+    def is_awaited(self, dataset: DatasetView, partition: int, offset: int) -> bool:
+        """True if `offset` is not in memory, and a fetch waits at the log: what comes there is answered to it as soon as it has come."""
+        waits = self._fetching.is_under_way((dataset.topic, partition, offset, True))
+        return waits and self.held(dataset.topic, partition, offset) is None
+
     def held(self, topic: str, partition: int, offset: int) -> Block | None:
         """The block in memory that holds `offset`."""
         firsts = self._firsts.get((topic, partition))

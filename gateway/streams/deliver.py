@@ -110,9 +110,10 @@ class Flush:
         return spans
 
 
-async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_bytes: int = FLUSH_BYTES) -> Flush:
+async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_bytes: int = FLUSH_BYTES, will_wait: bool = False) -> Flush:
     """The next flush from where `reading` stands, judged and not released; without parts if there is nothing to examine.
 
+    Who `will_wait` for more does not ask the log for what a fetch waits for already; the others find what was there when they asked.
     Raises the problems of `Reading.permit`, `cursor_expired`, `log_went_back`, `log_unavailable`.
     """
     # (1) the contract is in force and (2) policy allows it: the decision in memory, or a new one
@@ -129,7 +130,7 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
         while examined < BLOCK_EVENTS and events < most_events and size < most_bytes:
             # (3) the log, by the block that every subscriber shares
             offset = offsets[partition]
-            block = await _block_at(reading, dataset, partition, offset)
+            block = await _block_at(reading, dataset, partition, offset, will_wait=will_wait)
             if block is None:
                 break
             if examined and examined + block.next - offset > BLOCK_EVENTS:
@@ -148,8 +149,13 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
     return flush
 
 
-async def _block_at(reading: Reading, dataset: DatasetView, partition: int, offset: int) -> Block | None:
-    """The block that holds `offset`, None at the end. Raises `cursor_expired`, `log_went_back`, `log_unavailable`."""
+async def _block_at(reading: Reading, dataset: DatasetView, partition: int, offset: int, *, will_wait: bool) -> Block | None:
+    """The block that holds `offset`; None at the end, or if who `will_wait` need not ask.
+
+    Raises `cursor_expired`, `log_went_back`, `log_unavailable`.
+    """
+    if will_wait and reading.streams.blocks.is_awaited(dataset, partition, offset):
+        return None
     try:
         return await reading.streams.blocks.at(dataset, partition, offset, 0)
     except OffsetOutOfRange as error:

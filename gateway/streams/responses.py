@@ -243,7 +243,7 @@ class Stream(Response):
 
     async def _judge(self) -> Flush | None:
         """The next flush, released if it has events; None if there is nothing to examine."""
-        flush = await judge_next(self._reading)
+        flush = await judge_next(self._reading, will_wait=self._idle is None)
         if not flush.awaits_key:
             self._keys_away_since = None
         elif self._keys_away_since is None:

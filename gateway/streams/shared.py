@@ -24,6 +24,10 @@ class Shared(Generic[Key, Answer]):
             task.add_done_callback(lambda done: self._done(key, done))
         return await asyncio.shield(task)
 
+    def is_under_way(self, key: Key) -> bool:
+        """True if somebody has asked, and it is not done."""
+        return key in self._under_way
+
     def cancel(self) -> None:
         """Give up all that is under way."""
         for task in self._under_way.values():

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from weakref import ref as weakref
 
@@ -24,6 +25,7 @@ from gateway.access.lens import Lens, Rendered, Shape, Unfit
 from gateway.database import Database
 from gateway.streams.blocks import Block, decode, undecodable
 from gateway.streams.sealing import Opening
+from gateway.streams.shared import Shared
 
 CHUNK_BYTES = 40 * 1024
 """Events are joined to chunks of about this size, so that a subscriber has little unsent that can still be taken back."""
@@ -114,6 +116,7 @@ class SubjectSecrets:
         self._most = most
         self.erased = erased
         self.known: dict[str, bytes] = {}
+        self._reading = Shared[frozenset[str], dict[str, bytes]]()
 
     async def load(self, srefs: Collection[str]) -> None:
         """Have the secrets of these subjects in `known`, where they exist. Raises `database_unavailable`."""
@@ -122,7 +125,8 @@ class SubjectSecrets:
         # Again, because whoever makes room, we or another while we read, drops some that were there.
         while missing := [sref for sref in srefs if sref not in self.known and sref not in asked]:
             asked.update(missing)
-            found |= await anyio.to_thread.run_sync(self._read, missing)
+            # A hundred streams that come to the events of somebody new would take every thread to ask the same.
+            found |= await self._reading.ask(frozenset(missing), partial(anyio.to_thread.run_sync, self._read, missing))
             if len(self.known) > self._most:
                 self.known.clear()
             # Whoever was erased while we read stays forgotten.

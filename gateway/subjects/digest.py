@@ -139,26 +139,37 @@ def _chunks(counts: dict[Counted, collections.Counter[bytes]]) -> Iterator[_Chun
 def _add(session: Session, chunk: _Chunk) -> None:
     (day, under), rows = chunk
     values: dict[str, Any] = {**under._asdict(), "day": datetime.fromtimestamp(day * DAY_S, UTC).date()}
-    for place in range(ROWS):
-        sref, events = rows[place] if place < len(rows) else (None, 0)
-        values |= {f"s{place}": sref, f"n{place}": events}
-    session.execute(_statement(session.get_bind().dialect.name), values)
+    dialect = session.get_bind().dialect.name
+    if dialect == "postgresql":
+        values |= {"srefs": [sref for sref, _ in rows], "counts": [events for _, events in rows]}
+    else:
+        for place in range(ROWS):
+            sref, events = rows[place] if place < len(rows) else (None, 0)
+            values |= {f"s{place}": sref, f"n{place}": events}
+    session.execute(_statement(dialect), values)
 
 
 @functools.cache
 def _statement(dialect: str) -> TextClause:
     """Add to the rows of up to `ROWS` subjects, as one statement: row by row, each would wait for Python's lock under load.
 
-    Places that are not needed have no subject, and join nothing. On PostgreSQL the subject is held first, as by an erasure.
+    PostgreSQL takes them as two arrays, because what a statement of many parameters costs to prepare is paid by every thread of the
+    process; there the subject is held first, as by an erasure. On SQLite places that are not needed have no subject, and join nothing.
     """
+    if dialect == "postgresql":
+        return _addition("unnest(CAST(:srefs AS bytea[]), CAST(:counts AS bigint[])) AS v (sref, events)", "FOR KEY SHARE OF s")
     pairs = ", ".join(f"(:s{place}, :n{place})" for place in range(ROWS))
-    hold = "FOR KEY SHARE OF s" if dialect == "postgresql" else ""
+    srefs = [bindparam(f"s{place}", type_=LargeBinary) for place in range(ROWS)]
+    return _addition(f"(SELECT column1 AS sref, column2 AS events FROM (VALUES {pairs})) AS v", "").bindparams(*srefs)  # noqa: S608 - places
+
+
+def _addition(source: str, hold: str) -> TextClause:
     statement = text(
         f"""
         INSERT INTO disclosures (sref, day, contract, decision, dataset, purpose, events)
-        SELECT s.sref, :day, :contract, :decision, :dataset, :purpose, v.column2
-        FROM (VALUES {pairs}) AS v JOIN subjects s ON s.sref = v.column1 WHERE true {hold}
+        SELECT s.sref, :day, :contract, :decision, :dataset, :purpose, v.events
+        FROM {source} JOIN subjects s ON s.sref = v.sref WHERE true {hold}
         ON CONFLICT (sref, day, contract, decision) DO UPDATE SET events = disclosures.events + excluded.events
         """,  # noqa: S608 - nothing of others stands in it
     )
-    return statement.bindparams(bindparam("day", type_=Date), *(bindparam(f"s{place}", type_=LargeBinary) for place in range(ROWS)))
+    return statement.bindparams(bindparam("day", type_=Date))

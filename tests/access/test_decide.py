@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -79,11 +80,12 @@ class Room:
             return session.scalar(select(func.count()).select_from(DecisionRow)) or 0
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    upgrade(f"sqlite:///{tmp_path / 'exchange.db'}")
-    database = Database(f"sqlite:///{tmp_path / 'exchange.db'}")
-    keys = write_keys(tmp_path / "keys.json")
+@contextmanager
+def opened(folder: Path) -> Iterator[Room]:
+    """A room with a database in this folder, where the policy `pol_1` is active."""
+    upgrade(f"sqlite:///{folder / 'exchange.db'}")
+    database = Database(f"sqlite:///{folder / 'exchange.db'}")
+    keys = write_keys(folder / "keys.json")
     writer = AuditWriter(database)
     writer.start()
     engine, denials = Scripted(), Denials(writer)
@@ -93,6 +95,12 @@ def room(tmp_path: Path) -> Iterator[Room]:
     yield made
     writer.stop()
     database.close()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    with opened(tmp_path) as made:
+        yield made
 
 
 def test_a_decision_is_computed_and_audited_once(room: Room) -> None:

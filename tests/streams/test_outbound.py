@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import selectors
 import socket
 import threading
@@ -17,6 +18,7 @@ import pytest
 
 from gateway.streams.blocks import Block, Blocks
 from gateway.streams.deliver import Flush, judge_next
+from gateway.streams.log import EventLog
 from gateway.streams.outbound import SETTLE_S, aborted
 from gateway.streams.reading import Reading
 from tests.e2e.district import FOOTFALL
@@ -229,6 +231,51 @@ def test_what_is_judged_while_its_contract_is_suspended_does_not_hold(here: Here
 
     assert flush.events
     assert not flush.holds()
+
+
+def test_a_stream_does_not_ask_the_log_for_what_it_waits_for_already_and_a_page_does(here: Here, street: Street) -> None:
+    contract, dataset = here.streams.contracts.get(street.contract), here.streams.catalog.get(FOOTFALL)
+    caller = here.app.state.identity.authenticate(street.token())
+    assert dataset is not None
+
+    async def look() -> tuple[int, int]:
+        reading = Reading(here.streams, dataset, contract, caller)
+        await reading.start("latest", None)
+        await judge_next(reading)
+        waits = [asyncio.ensure_future(here.streams.blocks.at(dataset, each, reading.offsets[each], 60_000)) for each in reading.partitions]
+        await asyncio.sleep(0)
+        counted.fetches = 0
+        assert not (await judge_next(reading, will_wait=True)).parts
+        by_stream = counted.fetches
+        assert not (await judge_next(reading)).parts
+        for wait in waits:
+            wait.cancel()
+        return by_stream, counted.fetches
+
+    log = here.streams.blocks._log
+    here.streams.blocks._log = counted = Counted(log)
+    try:
+        by_stream, by_both = here.run(look())
+    finally:
+        here.streams.blocks._log = log
+
+    assert by_stream == 0
+    assert by_both == dataset.partitions
+
+
+class Counted:
+    """A log whose fetches are counted."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.fetches = 0
+
+    def fetch(self, *asked: Any, **limits: Any) -> Any:
+        self.fetches += 1
+        return self._log.fetch(*asked, **limits)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
 
 
 class Interrupted:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from consent.index import ConsentIndex
 from consent.sealing import SubjectKey
@@ -197,3 +197,16 @@ def test_secrets_that_were_dropped_to_make_room_are_there_when_they_are_needed(s
     asyncio.run(secrets.load([ann]))
     asyncio.run(secrets.load([ann, bob, "A" * 22]))
     assert secrets.known.keys() == {ann, bob}
+
+
+def test_many_that_come_to_the_events_of_somebody_new_ask_for_the_secret_once(stage: Stage) -> None:
+    secrets = SubjectSecrets(stage.sealing.database)
+    asked: list[Any] = []
+    event.listen(stage.sealing.database.engine, "begin", asked.append)
+
+    async def come() -> None:
+        await asyncio.gather(*(secrets.load([stage.sealing.ann, stage.sealing.bob]) for _ in range(100)))
+
+    asyncio.run(come())
+    assert secrets.known.keys() == {stage.sealing.ann, stage.sealing.bob}
+    assert len(asked) == 1

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sqlalchemy.orm import Session
 
 from consent.erasure import erased_by
-from consent.index_rows import FOREVER, IndexRow, Interval, earlier_intervals, floor_ms, rows, subjects_of
+from consent.index_rows import FOREVER, IndexRow, Interval, earlier_intervals, rows, subjects_of
 from consent.records import ANY_RECIPIENT, AT_ONCE
 from consent.states import OBJECTIONS
 from consent.subjects import as_text
@@ -33,10 +33,10 @@ BY_NUMBER = frozenset({"consents_imported", "refusals_imported", "consents_expir
 
 View = Callable[[str, int, int], bool]
 """(sref, appended_ms, now_ms) -> may this event pass."""
-Sure = tuple[frozenset[str], int]
-"""Subjects, and an instant: what was appended about them since then passes, and nothing more needs to be asked."""
-SureView = Callable[[frozenset[str], int], Sure]
-"""(srefs, now_ms) -> those of them who are sure."""
+Doubts = tuple[frozenset[str], int]
+"""Subjects who must be asked of one by one, and an instant: what was appended since then about the others passes."""
+DoubtView = Callable[[frozenset[str], int], Doubts]
+"""(srefs, now_ms) -> those of them who are in doubt."""
 
 
 class Named(Protocol):
@@ -51,11 +51,12 @@ class Named(Protocol):
 
 
 class Scope:
-    """Purposes and recipients of a record. Equal ones are one object, so that a view decides on each once."""
+    """Purposes and recipients of a record. Equal ones are one object, with a number, so that a view decides on each once."""
 
-    __slots__ = ("purposes", "recipients")
+    __slots__ = ("number", "purposes", "recipients")
 
-    def __init__(self, purposes: Iterable[str], recipients: Iterable[str]) -> None:
+    def __init__(self, number: int, purposes: Iterable[str], recipients: Iterable[str]) -> None:
+        self.number = number
         self.purposes = frozenset(purposes)
         self.recipients = frozenset(recipients)
 
@@ -63,9 +64,10 @@ class Scope:
         return not self.purposes.isdisjoint(purposes) and not self.recipients.isdisjoint((recipient, ANY_RECIPIENT))
 
 
-# The records of a subject: (since, until, scope, the next record or None), in force from `since` until before `until`, in
-# milliseconds since 1970. Nested tuples, because nearly everybody has one, and each object less is a cache miss less.
-Held = tuple[int, int, Scope, Any]
+# The records of a subject: (since, until, its scope's number, the next record or None), in force from `since` until before `until`, in
+# milliseconds since 1970. Nested tuples, because nearly everybody has one, and each object less is a cache miss less. Of numbers,
+# because Python's collector goes through a million tuples again and again if they hold what could be part of a cycle.
+Held = tuple[int, int, int, Any]
 # (the first and the one after the last instant at which an event may have been appended, the same for now, scope)
 Window = tuple[int, int, int, int, Scope]
 # A word of a person under whose scope somebody has said no: (scope, since, until; None where the word is no), the last word first.
@@ -99,21 +101,23 @@ class Settled:
     def discard(self, sref: str) -> None:
         self._members.discard(sref)
 
-    def among(self, srefs: frozenset[str], now_ms: int) -> frozenset[str]:
-        """Those of `srefs` whose record is in force now for whatever was appended since `newest`; nobody while one has just ended."""
+    def without(self, srefs: frozenset[str], now_ms: int) -> frozenset[str]:
+        """`srefs` without those whose record is in force now for whatever was appended since `newest`; all while one has just ended."""
         soonest = self._soonest
-        found = srefs & self._members
+        # The few who are missed, and not the many who are found: to collect those takes the time of the look into memory once more.
+        others = srefs - self._members
         # Asked before and after: one that ends may have been left out meanwhile, and one that was added may end sooner.
-        return found if self.newest <= now_ms < min(soonest, self._soonest) else NOBODY
+        return others if self.newest <= now_ms < min(soonest, self._soonest) else srefs
+
+    def size(self) -> int:
+        """How many they are."""
+        return len(self._members)
 
     def end(self, now_ms: int) -> None:
         """Leave out whoever's record has ended."""
         while self._ends and self._ends[0][0] <= now_ms:
             self._members.discard(heappop(self._ends)[1])
         self._soonest = self._ends[0][0] if self._ends else FOREVER
-
-
-NOBODY: frozenset[str] = frozenset()
 
 
 class Rare:
@@ -133,6 +137,7 @@ class ConsentIndex:
         self._datasets: dict[str, tuple[dict[str, Held], Rare]] = {}
         self._settled: dict[str, dict[Scope, Settled]] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
+        self._numbered: list[Scope] = []
         self._views: dict[tuple[str, frozenset[str], str, bool], View] = {}
         self._instants: list[int] = []
         self._awaited: set[int] = set()
@@ -173,25 +178,35 @@ class ConsentIndex:
         key = (dataset, purposes, recipient, unless_opted_out)
         if key not in self._views:
             subjects, rare = self._of(dataset)
-            made = _opt_out_view(rare.words, purposes, recipient) if unless_opted_out else _view(subjects, rare, purposes, recipient)
+            made = (
+                _opt_out_view(rare.words, purposes, recipient)
+                if unless_opted_out
+                else _view(subjects, rare, self._numbered, purposes, recipient)
+            )
             self._views[key] = made
         return self._views[key]
 
-    def sure_view(self, dataset: str, purposes: frozenset[str], recipient: str) -> SureView:
-        """What of `view` can be told of many subjects at once: who is not sure is asked of one by one."""
+    def doubt_view(self, dataset: str, purposes: frozenset[str], recipient: str) -> DoubtView:
+        """What of `view` can be told of many subjects at once: the others than those in doubt pass, unasked."""
         settled = self._settled.setdefault(dataset, {})
-        decided: dict[Scope, bool] = {}
+        decided: set[Scope] = set()
+        covering: list[Settled] = []
 
-        def sure(srefs: frozenset[str], now_ms: int) -> Sure:
-            found, since_ms = NOBODY, 0
+        def doubts(srefs: frozenset[str], now_ms: int) -> Doubts:
             for scope, members in tuple(settled.items()):
                 if scope not in decided:
-                    decided[scope] = scope.covers(purposes, recipient)
-                if decided[scope] and (among := members.among(srefs, now_ms)):
-                    found, since_ms = found | among, max(since_ms, members.newest)
-            return found, since_ms
+                    decided.add(scope)
+                    if scope.covers(purposes, recipient):
+                        covering.append(members)
+            left, since_ms = srefs, 0
+            # The largest first: whoever is found is not looked for again.
+            for members in sorted(covering, key=Settled.size, reverse=True):
+                before, left = left, members.without(left, now_ms)
+                if len(left) < len(before):
+                    since_ms = max(since_ms, members.newest)
+            return left, since_ms
 
-        return sure
+        return doubts
 
     def covers(self, dataset: str, purposes: frozenset[str], recipient: str, sref: str, appended_ms: int, now_ms: int) -> bool:
         """`view` for one event."""
@@ -246,7 +261,8 @@ class ConsentIndex:
     def _settle(self, sref: str, row: IndexRow, held: Held) -> None:
         if row.begins_later:
             return
-        since, until, scope, _ = held
+        since, until, number, _ = held
+        scope = self._numbered[number]
         with self._lock:
             by_scope = self._settled.setdefault(row.dataset, {})
             settled = by_scope.get(scope) or by_scope.setdefault(scope, Settled())
@@ -259,14 +275,14 @@ class ConsentIndex:
 
     def _held(self, row: IndexRow, others: Held | None) -> Held:
         since, until = self._validity(row)
-        return (0 if row.covers_earlier else since, until, self._scope(row), others)
+        return (0 if row.covers_earlier else since, until, self._scope(row).number, others)
 
     def _windows(self, row: IndexRow, gone_by: Iterable[Interval]) -> list[Window]:
         since, until = self._validity(row)
-        scope, from_ms = self._scope(row), floor_ms(row.valid_from)
+        scope = self._scope(row)
         if row.covers_earlier:
             return [(0, FOREVER, since, until, scope)]
-        intervals = [*((max(began, from_ms), ended) for began, ended in gone_by), (since, FOREVER)]
+        intervals = [*((max(began, row.valid_from), ended) for began, ended in gone_by), (since, FOREVER)]
         return [(began, ended, since, until, scope) for began, ended in intervals if began < ended]
 
     def _words(self, found: Sequence[IndexRow]) -> tuple[Word, ...]:
@@ -285,12 +301,16 @@ class ConsentIndex:
     def _scope(self, row: IndexRow) -> Scope:
         scope = self._scopes.get((row.purposes, row.recipients))
         if scope is None:
-            scope = self._scopes[row.purposes, row.recipients] = Scope(json.loads(row.purposes), json.loads(row.recipients))
+            scope = Scope(len(self._numbered), json.loads(row.purposes), json.loads(row.recipients))
+            self._numbered.append(scope)
+            self._scopes[row.purposes, row.recipients] = scope
         return scope
 
     def _await(self, instant: int) -> None:
+        if instant == FOREVER:
+            return
         with self._lock:
-            if instant != FOREVER and instant not in self._awaited:
+            if instant not in self._awaited:
                 self._awaited.add(instant)
                 heappush(self._instants, instant)
 
@@ -302,24 +322,24 @@ def _put(of: dict[str, Any], sref: str, value: object) -> None:
         of.pop(sref, None)
 
 
-def _view(subjects: dict[str, Held], rare: Rare, purposes: frozenset[str], recipient: str) -> View:
+def _view(subjects: dict[str, Held], rare: Rare, scopes: Sequence[Scope], purposes: frozenset[str], recipient: str) -> View:
     held_of, windows = subjects.get, rare.windows
-    decided: dict[Scope, bool] = {}
+    decided: dict[int, bool] = {}
 
     def passes(sref: str, appended_ms: int, now_ms: int) -> bool:
         held = held_of(sref)
         while held is not None:
-            since, until, scope, held = held
+            since, until, number, held = held
             if since <= appended_ms and since <= now_ms < until:
-                covered = decided.get(scope)
+                covered = decided.get(number)
                 if covered is None:
-                    covered = decided[scope] = scope.covers(purposes, recipient)
+                    covered = decided[number] = scopes[number].covers(purposes, recipient)
                 if covered:
                     return True
-        return bool(windows) and any(
-            began <= appended_ms < ended and since <= now_ms < until and scope.covers(purposes, recipient)
-            for began, ended, since, until, scope in windows.get(sref, ())
-        )
+        for began, ended, since, until, scope in windows.get(sref, ()):
+            if began <= appended_ms < ended and since <= now_ms < until and scope.covers(purposes, recipient):
+                return True
+        return False
 
     return passes
 

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from consent.erasure import ErasedSubjects
-from consent.index import ConsentIndex, SureView
+from consent.index import ConsentIndex, DoubtView
 from gateway.access.decide import Access
 from gateway.access.decision import Decision
 from gateway.access.facts import Question
@@ -206,7 +206,7 @@ class Streams:
             self.stamp,
             self.judgements,
             opening_of(decision.obligations, dataset, self.subject_keys),
-            self._sure(decision, dataset, contract),
+            self._doubts(decision, dataset, contract),
         )
         permit = Permit(decision, view, self._bucket(what, decision))
         self._permits[what, decision.id] = permit
@@ -230,12 +230,12 @@ class Streams:
         opt_out = "consent_filter" not in filters
         return self.consents.view(dataset.slug, found.with_broader, contract.consumer_id, unless_opted_out=opt_out)
 
-    def _sure(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> SureView | None:
-        """Who is sure to be allowed by the consent filter."""
+    def _doubts(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> DoubtView | None:
+        """Whom the consent filter has to be asked of one by one."""
         found = purpose(contract.purpose) if contract else None
         if contract is None or found is None or all(obligation["kind"] != "consent_filter" for obligation in decision.obligations):
             return None
-        return self.consents.sure_view(dataset.slug, found.with_broader, contract.consumer_id)
+        return self.consents.doubt_view(dataset.slug, found.with_broader, contract.consumer_id)
 
     def _bucket(self, what: str, decision: Decision) -> Bucket | None:
         for obligation in decision.obligations:

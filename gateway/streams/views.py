@@ -18,7 +18,7 @@ from weakref import ref as weakref
 import anyio.to_thread
 from prometheus_client import Counter
 
-from consent.index import FOREVER, NOBODY, ConsentIndex, SureView
+from consent.index import FOREVER, ConsentIndex, DoubtView
 from consent.sealing import Broken, KeyAway
 from consent.subjects import secrets_of
 from gateway.access.lens import Lens, Rendered, Shape, Unfit
@@ -169,7 +169,7 @@ class View:
         stamp: Stamp,
         judgements: Judgements,
         opening: Opening | None = None,
-        sure: SureView | None = None,
+        doubts: DoubtView | None = None,
     ) -> None:
         self._dataset = dataset
         self._consents = consents
@@ -179,7 +179,7 @@ class View:
         self._stamp = stamp
         self._judgements = judgements
         self._opening = opening
-        self._sure = sure
+        self._doubts = doubts
 
     def is_current(self, stamp: int) -> bool:
         """True if no forbidding change was applied since `stamp`."""
@@ -251,12 +251,11 @@ class View:
         srefs: list[str | None] = []
         unopened: list[int] = []
         held_back = bad = 0
-        sure, since_ms = self._sure(about, now_ms) if self._sure is not None else (NOBODY, 0)
+        doubtful, since_ms = self._doubts(about, now_ms) if self._doubts is not None else (about, FOREVER)
         for offset, appended_ms, sref, parts in rows:
             if sref in erased or (
                 allows is not None
-                and (sref not in sure or appended_ms < since_ms)
-                and (sref is None or not allows(sref, appended_ms, now_ms))
+                and (sref is None or ((sref in doubtful or appended_ms < since_ms) and not allows(sref, appended_ms, now_ms)))
             ):
                 held_back += 1
                 continue

@@ -12,7 +12,7 @@ import random
 import time
 from pathlib import Path
 
-from consent.index import ConsentIndex, SureView, View
+from consent.index import ConsentIndex, DoubtView, View
 from gateway.database import Database
 from gateway.streams.blocks import BLOCK_EVENTS
 from tests.benchmarks.crowd import sref
@@ -37,7 +37,7 @@ def main() -> None:
     gc.freeze()
     rss_mb = _resident_mb() - before
     asked = (plan["dataset"], frozenset(plan["purposes"]), plan["recipient"])
-    view, sure = index.view(*asked), index.sure_view(*asked)
+    view, doubts = index.view(*asked), index.doubt_view(*asked)
     choose = random.Random(SEED)
     now = time.time_ns() // 1_000_000
     took, passed = [], 0
@@ -48,18 +48,18 @@ def main() -> None:
             appended = [now - choose.randrange(60_000) for _ in about]
             people = frozenset(about)  # known of a block since it was decoded
             began = time.process_time()
-            passed += _pass(view, sure, people, about, appended, now)
+            passed += _pass(view, doubts, people, about, appended, now)
             spent += time.process_time() - began
         took.append(spent / plan["events"] * 1e6)
     tell({"load_s": load_s, "rss_mb": rss_mb, "lookup_us": took, "passed": passed / (plan["rounds"] * plan["events"])})
 
 
-def _pass(view: View, sure_view: SureView, people: frozenset[str], about: list[str], appended: list[int], now: int) -> int:
+def _pass(view: View, doubts: DoubtView, people: frozenset[str], about: list[str], appended: list[int], now: int) -> int:
     """How many events of a block pass, asked as `gateway.streams.views` asks."""
-    sure, since = sure_view(people, now)
+    doubtful, since = doubts(people, now)
     passed = 0
     for who, at in zip(about, appended, strict=True):
-        if (who in sure and at >= since) or view(who, at, now):
+        if (who not in doubtful and at >= since) or view(who, at, now):
             passed += 1
     return passed
 

@@ -1,4 +1,4 @@
-"""Who is sure: what a consent index tells of many subjects at once is never more than it tells of each."""
+"""Who is in doubt: what a consent index tells of many subjects at once is never more than it tells of each."""
 
 from __future__ import annotations
 
@@ -59,11 +59,12 @@ def passes(index: ConsentIndex, sref: str = ANN, at: int = GIVEN_MS, now: int = 
 
 
 def sure(index: ConsentIndex, *srefs: str, now: int = GIVEN_MS + 1, recipient: str = "org_planner") -> tuple[set[str], int]:
-    found, since = index.sure_view("footfall", TRANSIT, recipient)(frozenset(srefs), now)
-    return set(found), since
+    """Who is in no doubt, and since when."""
+    doubtful, since = index.doubt_view("footfall", TRANSIT, recipient)(frozenset(srefs), now)
+    return set(srefs) - doubtful, since
 
 
-def test_who_is_sure_passes_with_whatever_was_appended_since_the_instant_that_is_told(session: Session) -> None:
+def test_who_is_in_no_doubt_passes_with_whatever_was_appended_since_the_instant_that_is_told(session: Session) -> None:
     given(session, ANN)
     given(session, BOB, at=GIVEN_AT + timedelta(days=1))
     index = loaded(session)
@@ -88,15 +89,15 @@ def test_who_is_not_covered_is_not_sure(session: Session) -> None:
 def test_whoever_withdraws_pauses_or_is_gone_is_not_sure_any_more(session: Session) -> None:
     records = {sref: given(session, sref) for sref in (ANN, BOB, as_text(b"c" * 16), as_text(b"d" * 16))}
     index = loaded(session)
-    ask = index.sure_view("footfall", TRANSIT, "org_planner")
-    assert ask(frozenset(records), GIVEN_MS)[0] == set(records)
-    ann, bob, carol, dan = records
+    ask = index.doubt_view("footfall", TRANSIT, "org_planner")
+    assert ask(frozenset(records), GIVEN_MS)[0] == set()
+    ann, bob, carol, _ = records
     moved(session, records[ann], "withdrawn")
     moved(session, records[bob], "paused")
     names = [name_of(record) for record in records.values()]
     session.execute(delete(ConsentRecord).where(ConsentRecord.id == records[carol].id))
     index.apply(session, names)
-    assert ask(frozenset(records), GIVEN_MS)[0] == {dan}
+    assert ask(frozenset(records), GIVEN_MS)[0] == {ann, bob, carol}
 
 
 def test_whoever_resumed_is_asked_of_one_by_one(session: Session) -> None:
@@ -130,3 +131,12 @@ def test_consent_that_begins_later_is_not_sure_and_holds_nobody_back(session: Se
     )
     begin(session, New(id=new_id("cns"), sref=BOB, terms=new), "given", Act(by="subject", at=GIVEN_AT, change=2))
     assert sure(loaded(session), ANN, BOB, now=GIVEN_MS + 2 * DAY_MS) == ({ANN}, GIVEN_MS)
+
+
+def test_whoever_has_two_records_is_in_no_doubt_by_the_one_that_covers(session: Session) -> None:
+    given(session, ANN, purposes=["research"])
+    given(session, ANN, at=GIVEN_AT + timedelta(days=1), purposes=["city-operations"])
+    given(session, BOB)
+    index = loaded(session)
+    assert sure(index, ANN, BOB, now=GIVEN_MS) == ({BOB}, GIVEN_MS)
+    assert sure(index, ANN, now=GIVEN_MS + DAY_MS) == ({ANN}, GIVEN_MS + DAY_MS)

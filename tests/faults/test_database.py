@@ -153,8 +153,8 @@ def test_a_gateway_that_cannot_renew_its_lease_ends_and_another_takes_its_place(
 
     until(lambda: answers(gateway), "the next is ready")
     assert gateway.pid != first
-    # What the first held stands silent until somebody waits for it.
-    assert states(gateway).count("live") == 1
+    # What the first held falls silent, and stands so until somebody waits for it.
+    until(lambda: states(gateway).count("live") == 1, "the first is silent")
     gateway.partner("Start-up", scopes=READER)
 
 

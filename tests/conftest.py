@@ -93,9 +93,16 @@ def asyncapi_errors() -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def engines(request: pytest.FixtureRequest, engine_folder: Path) -> Engines:
+def engine_sets() -> dict[str, Engines]:
+    """The sets in use, by kind: pytest makes `engines` anew whenever tests go from one to the other."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def engines(request: pytest.FixtureRequest, engine_folder: Path, engine_sets: dict[str, Engines]) -> Engines:
     """One set of engines, running: a test that takes it runs on each."""
-    if request.param == "embedded":
-        return Engines(engine_folder / "embedded")
-    kafka, postgres, opa = map(request.getfixturevalue, ("kafka", "postgres", "opa_binary"))
-    return Engines(engine_folder / "real", RealEngines(kafka, postgres, opa))
+    kind: str = request.param
+    if kind not in engine_sets:
+        real = RealEngines(*map(request.getfixturevalue, ("kafka", "postgres", "opa_binary"))) if kind == "real" else None
+        engine_sets[kind] = Engines(engine_folder / kind, real)
+    return engine_sets[kind]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -12,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
+from gateway.catalog.schemas import pointer_of
 from gateway.errors import ExchangeError, Invalid, catalogue
 from gateway.identity.principal import challenge
 from gateway.streams.log import LogUnavailable, TopicGone
@@ -70,12 +70,8 @@ def _place(found: Any) -> dict[str, str]:
         return {"pointer": "", "detail": "is not JSON"}
     told = str(found["msg"]).removeprefix("Value error, ")
     if where == "body":
-        return {"pointer": _pointer(path), "detail": told}
+        return {"pointer": pointer_of(path), "detail": told}
     return {"pointer": f"?{path[0]}" if where == "query" and path else f"{where}: {'.'.join(map(str, path))}", "detail": told}
-
-
-def _pointer(path: Sequence[str | int]) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import isodate
 
+from gateway.catalog.schemas import steps_of, value_at
+
 Select = Callable[[dict[str, Any]], dict[str, Any]]
 Transform = Callable[[Any], Any]
 
@@ -45,7 +47,7 @@ class FieldRule:
     def of(cls, obligation: Mapping[str, Any], subject_pointer: str | None, placeholder: str) -> Self:
         """From an obligation of the closed list. Raises `Refusal`: unknown kind, or a subject that would pass as it is."""
         kind, pointer = obligation["kind"], obligation["pointer"]
-        path = tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
+        path = tuple(steps_of(pointer))
         if not path:
             raise Refusal(f"{kind} needs a field, not the whole event")
         on_subject = subject_pointer is not None and (subject_pointer + "/").startswith(pointer + "/")
@@ -236,10 +238,8 @@ def _resolved(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, 
         reference = node.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#/"):
             return node
-        found: Any = root
-        for part in reference[2:].split("/"):
-            found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, dict) else {}
-        node = found
+        found = value_at(root, steps_of(reference[1:]))
+        node = found if isinstance(found, dict) else {}
     return {}
 
 

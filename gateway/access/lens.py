@@ -21,6 +21,7 @@ import orjson
 
 from gateway.access.fields import FieldRule, Refusal, Unfit, compile_fields, milliseconds, received_schema, time_buckets
 from gateway.catalog.directory import DatasetView
+from gateway.catalog.schemas import steps_of, value_at
 from gateway.keys import Keys, b64
 
 # Stands for the pseudonym while an event is rendered; random, so that no provider can put it into an event.
@@ -63,8 +64,9 @@ class Shape:
         """
         data = event.get("data")
         for path, allowed in self.rows:
-            value_there = _at(data, path)
-            if (isinstance(value_there, bool), value_there) not in allowed:
+            found = value_at(data, path)
+            # An object or a list is never among those that pass, and cannot even be looked up.
+            if isinstance(found, (dict, list)) or (isinstance(found, bool), found) not in allowed:
                 return None
         version = event.get("schemaversion", self.current)
         if version not in self.fields:
@@ -149,7 +151,7 @@ def compile_shape(obligations: tuple[dict[str, Any], ...], dataset: DatasetView)
     guarded = dataset.classification in GUARDED
     rules = field_rules(obligations, dataset)
     rows = tuple(
-        (_path(o["pointer"]), frozenset((isinstance(value, bool), value) for value in o["values"]))
+        (tuple(steps_of(o["pointer"])), frozenset((isinstance(value, bool), value) for value in o["values"]))
         for o in obligations
         if o["kind"] == "row_filter"
     )
@@ -193,18 +195,6 @@ def received(obligations: tuple[dict[str, Any], ...], dataset: DatasetView) -> d
         return different[0]
     embedded = [schema | {"$id": f"urn:schema-version:{index}"} for index, schema in enumerate(different)]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "anyOf": embedded}
-
-
-def _path(pointer: str) -> tuple[str, ...]:
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
-
-
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    return value if isinstance(value, (str, int, float, bool)) else None
 
 
 def _event_ms(event: dict[str, Any], appended_ms: int) -> int:

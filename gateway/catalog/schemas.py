@@ -84,6 +84,15 @@ def steps_of(pointer: Pointer) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
 
+def value_at(value: Any, steps: Iterable[str]) -> Any:
+    """What stands at these steps through objects; None where nothing does."""
+    for name in steps:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
 def property_at(document: Mapping[str, Any], pointer: Pointer) -> tuple[Mapping[str, Any], bool] | None:
     """The subschema of the property that this pointer names, and whether every event has it; None if the schema declares no such property.
 

@@ -86,8 +86,7 @@ class Flush:
     def holds(self) -> bool:
         """True if nothing that was decided since it was judged forbids it."""
         now_ms = time.time_ns() // 1_000_000
-        holds = self.permit.view.holds
-        return all(holds(part.judged, now_ms) for part in self.parts)
+        return all(self.permit.view.holds(part.judged, now_ms) for part in self.parts)
 
     def whole(self) -> Closed:
         """The account of a flush that leaves at once and whole, as a page does."""

@@ -16,6 +16,7 @@ from jsonschema_rs import Draft202012Validator
 from starlette.datastructures import Headers
 
 from gateway.catalog.directory import DatasetView
+from gateway.catalog.schemas import pointer_of
 from gateway.errors import ExchangeError, Invalid
 from gateway.streams.log import MAX_EVENT_BYTES
 
@@ -81,7 +82,7 @@ def check(events: list[dict[str, Any]], dataset: DatasetView) -> None:
     """
     if not _envelope().is_valid(events):
         found = islice(_envelope().iter_errors(events), MOST_ERRORS)
-        raise Invalid([{"pointer": _pointer(error.instance_path), "detail": error.message} for error in found], "event_does_not_fit")
+        raise Invalid([{"pointer": pointer_of(error.instance_path), "detail": error.message} for error in found], "event_does_not_fit")
     if dataset.subject_pointer is not None and any("subject" in event for event in events):
         raise ExchangeError("subject_attribute_personal")
     fits = dataset.validator.is_valid
@@ -131,7 +132,3 @@ def _binary(headers: Mapping[str, str], media_type: str, body: bytes) -> dict[st
     # Header values are percent-encoded UTF-8 (HTTP Protocol Binding, section 3.1.3.2).
     event: dict[str, Any] = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
     return event | {"datacontenttype": headers["content-type"], "data": _json(body)}
-
-
-def _pointer(path: Iterable[str | int]) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)

@@ -18,6 +18,7 @@ from gateway.access.facts import Question
 from gateway.audit.published import Published
 from gateway.audit.record import Entry, Ranges, Receipt
 from gateway.catalog.directory import DatasetView
+from gateway.catalog.schemas import steps_of, value_at
 from gateway.errors import ExchangeError, Refused
 from gateway.identity.principal import Principal
 from gateway.streams.events import check, check_size, encode
@@ -50,7 +51,7 @@ class _Part:
 async def publish(
     streams: Streams, caller: Principal, dataset: DatasetView, events: list[dict[str, Any]], *, validate_only: bool
 ) -> Acknowledged:
-    """Check, prepare, append, record. Nothing is appended unless every event fits.
+    """Check, prepare, append, record. Nothing is appended unless every event fits. `events` is emptied on the way.
 
     Raises `policy_denied`, `event_does_not_fit`, `subject_attribute_personal`, `body_too_large`, `sealing_unavailable`,
     `partly_appended`, `log_unavailable`, `audit_unavailable`. After the last two what was sent may stand in the log; `source` and `id`
@@ -141,12 +142,10 @@ def _reader(pointer: str | None) -> Callable[[dict[str, Any]], str]:
     """What gives an event's key by the dataset's key pointer (RFC 6901); `source` where there is no plain value at it."""
     if not pointer:
         return itemgetter("source")
-    path = [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
+    path = steps_of(pointer)
 
     def read(event: dict[str, Any]) -> str:
-        value: Any = event["data"]
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
+        value = value_at(event["data"], path)
         return str(value) if isinstance(value, (str, int, float)) else event["source"]
 
     return read

@@ -19,6 +19,7 @@ from consent.sealing import Broken, KeyLost, OpenedKey, is_sealed, keys_to_open,
 from gateway.access.fields import FieldRule
 from gateway.access.lens import Rendered, Shape, field_rules
 from gateway.catalog.directory import DatasetView
+from gateway.catalog.schemas import steps_of, value_at
 from gateway.database import Database
 from gateway.errors import ExchangeError, Invalid
 from gateway.key_encryption import KeyEncryptionKeys
@@ -116,7 +117,7 @@ class Opening:
         """The event with the fields in clear; the event itself stays sealed. Raises `Broken`."""
         data = event["data"]
         for path, place in self.fields:
-            stored = _at(data, path)
+            stored = value_at(data, path)
             if not is_sealed(stored):
                 continue  # it is not there, or was stored before the dataset asked for sealing
             key = keys.get(sref or "")
@@ -126,7 +127,7 @@ class Opening:
         return event if data is event["data"] else event | {"data": data}
 
     def _seals(self, event: dict[str, Any]) -> bool:
-        return any(is_sealed(_at(event["data"], path)) for path, _ in self.fields)
+        return any(is_sealed(value_at(event["data"], path)) for path, _ in self.fields)
 
 
 def opening_of(obligations: tuple[dict[str, Any], ...], dataset: DatasetView, keys: SubjectKeys) -> Opening | None:
@@ -148,12 +149,12 @@ async def seal_fields(keys: SubjectKeys, dataset: DatasetView, events: list[dict
     if not dataset.sealed_pointers or dataset.subject_pointer is None:
         return
     subject = _path(dataset.subject_pointer)
-    srefs = [_at(event["data"], subject) for event in events]
+    srefs = [value_at(event["data"], subject) for event in events]
     opened = await keys.to_seal(dataset.slug, set(srefs))
     fields = [(_path(pointer), place_of(dataset.topic, pointer)) for pointer in dataset.sealed_pointers]
     for index, (event, sref) in enumerate(zip(events, srefs, strict=True)):
         for (*parents, name), place in fields:
-            holder = _at(event["data"], tuple(parents))
+            holder = value_at(event["data"], parents)
             if isinstance(holder, dict) and name in holder:
                 holder[name] = seal(opened[sref], place, _json(holder[name], len(parents) + 2, index))
 
@@ -174,15 +175,7 @@ def _within(path: Path, other: Path) -> bool:
 
 
 def _path(pointer: str) -> Path:
-    return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
-
-
-def _at(value: Any, path: Path) -> Any:
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
+    return tuple(steps_of(pointer))
 
 
 def _replaced(data: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import anyio.to_thread
 
 from consent.subjects import lookup_of, srefs_of
 from gateway.catalog.directory import DatasetView
+from gateway.catalog.schemas import steps_of
 from gateway.errors import Invalid
 from gateway.streams.live import Streams
 
@@ -22,7 +23,7 @@ async def replace_subjects(streams: Streams, dataset: DatasetView, events: list[
     """
     if dataset.subject_pointer is None:
         return
-    *parents, name = (step.replace("~1", "/").replace("~0", "~") for step in dataset.subject_pointer.split("/")[1:])
+    *parents, name = steps_of(dataset.subject_pointer)
     places: list[tuple[dict[str, Any], bytes]] = []
     scheme, key = dataset.subject_scheme or "opaque", streams.keys.secret("subject_index")
     for index, event in enumerate(events):

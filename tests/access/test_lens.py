@@ -11,7 +11,7 @@ import pytest
 from gateway.access.fields import Refusal, Unfit
 from gateway.access.lens import Lens, compile_shape, received
 from gateway.catalog.directory import DatasetView
-from gateway.catalog.schemas import compile_validator
+from tests.catalog.view import dataset_view
 
 SECRETS = {"sref-1": b"1" * 32, "sref-2": b"2" * 32}
 SCHEMA: dict[str, Any] = {
@@ -59,28 +59,8 @@ def pseudonymise(period: str | None = None) -> dict[str, Any]:
 def dataset(
     classification: str = "personal", schemas: dict[int, dict[str, Any]] | None = None, subject: str | None = "/visitor"
 ) -> DatasetView:
-    schemas = schemas or {1: SCHEMA}
-    return DatasetView(
-        slug="footfall",
-        owner_id="org_1",
-        title={"en": "", "fr": ""},
-        description={"en": "", "fr": ""},
-        classification=classification,
-        licence={"id": "CC0-1.0", "url": "", "attribution": ""},
-        licence_revoked=False,
-        key_pointer=None,
-        subject_pointer=subject,
-        subject_scheme="opaque" if subject else None,
-        personal_pointers=(),
-        partitions=1,
-        retention=None,
-        topic="t",
-        topic_id="t",
-        schemas=schemas,
-        current=max(schemas),
-        offers={},
-        validator=compile_validator(schemas[max(schemas)]),
-    )
+    members = {"slug": "footfall", "subject_pointer": subject, "subject_scheme": "opaque" if subject else None}
+    return dataset_view(schemas or {1: SCHEMA}, classification=classification, **members)
 
 
 def seen(obligations: list[dict[str, Any]], of: DatasetView | None = None, event: dict[str, Any] = EVENT, key: bytes = b"k" * 32) -> Any:

@@ -13,7 +13,7 @@ from tests.barrier.world import Faults
 class DeadlineAfterAnswer(Holder):
     """The lease counts from the answer to a renewal, not from its sending."""
 
-    def renewed(self, sent: float, confirmed: int, committed: int, at: float) -> list[HolderAction]:  # noqa: ARG002 - the mistake
+    def renewed(self, sent: float, confirmed: int, committed: int, at: float) -> list[HolderAction]:  # noqa: ARG002 - that it looks at no `sent` is the mistake
         return super().renewed(at, confirmed, committed, at)
 
 

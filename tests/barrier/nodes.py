@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -115,7 +116,7 @@ class Leaseholder(Process):
     def _obey(self, actions: Iterable[HolderAction]) -> None:
         """Each action is a step of its own: the process may be stopped before it."""
         for action in actions:
-            self.step(lambda action=action: self._carry_out(action))  # type: ignore[misc]
+            self.step(lambda action=action: self._carry_out(action))  # type: ignore[misc] # mypy knows no lambda with a default
         if self.holder.next_tick < math.inf:
             self.at_clock(self.holder.next_tick, self._tick)
 
@@ -216,11 +217,13 @@ class Leaseholder(Process):
 
         self.database.ask(self, lambda: self.database.changes + 1, read)
 
+    @abstractmethod
     def connect(self) -> None:
-        raise NotImplementedError
+        """Open a stream to a reader."""
 
+    @abstractmethod
     def _settle(self, n: int, began: float) -> None:
-        raise NotImplementedError
+        """Let all that was judged before change `n` leave, or never leave; then tell the holder."""
 
 
 class Replica(Leaseholder):
@@ -316,11 +319,11 @@ class Replica(Leaseholder):
                 case Read(at):
                     self.at_clock(at, self._read)
                 case Fence(row):
-                    self.step(lambda row=row: self._fence(row))  # type: ignore[misc]
+                    self.step(lambda row=row: self._fence(row))  # type: ignore[misc] # mypy knows no lambda with a default
                 case Passed(call, _):
-                    self.step(lambda call=call: self._return(call, passed=True))  # type: ignore[misc]
+                    self.step(lambda call=call: self._return(call, passed=True))  # type: ignore[misc] # mypy knows no lambda with a default
                 case Pending(call):
-                    self.step(lambda call=call: self._return(call, passed=False))  # type: ignore[misc]
+                    self.step(lambda call=call: self._return(call, passed=False))  # type: ignore[misc] # mypy knows no lambda with a default
         if self.waiting.next_tick < math.inf:
             self.at_clock(self.waiting.next_tick, lambda: self._wait(self.waiting.tick(self.clock())))
 

@@ -9,12 +9,12 @@ from cloudevents.core.formats.json import JSONFormat
 
 from gateway.catalog import sample
 from gateway.catalog.asyncapi import contract_document, dataset_document
-from gateway.catalog.directory import DatasetView
 from gateway.catalog.purposes import purpose, purposes
 from gateway.catalog.schemas import vet
 from gateway.errors import ExchangeError
 from gateway.resources import SCHEMAS
 from tests.catalog.rooms import ISSUER, Rooms
+from tests.catalog.view import dataset_view
 
 TITLE = {"en": "Stops", "fr": "Arrêts"}
 ASKED_FOR = {
@@ -95,39 +95,15 @@ def test_sample_is_a_batch_of_cloudevents_that_say_they_are_synthetic(rooms: Roo
         assert read.get_source() == f"{ISSUER}/v1/datasets/footfall/sample"
 
 
-def view_of(schema: dict[str, Any]) -> DatasetView:
-    return DatasetView(
-        slug="stops",
-        owner_id="org_1",
-        title=TITLE,
-        description=TITLE,
-        classification="open",
-        licence={"id": "CC-BY-4.0", "url": "https://creativecommons.org/licenses/by/4.0/", "attribution": "City"},
-        licence_revoked=False,
-        key_pointer=None,
-        subject_pointer=None,
-        subject_scheme=None,
-        personal_pointers=(),
-        partitions=1,
-        retention=None,
-        topic="exchange.stops.1",
-        topic_id="1",
-        schemas={1: schema},
-        current=1,
-        offers={},
-        validator=vet(schema),
-    )
-
-
 @pytest.mark.parametrize("name", [*SHIPPED, "hard"])
 def test_asyncapi_of_datasets_and_contracts_is_valid(name: str, asyncapi_errors: Callable[[str], list[str]]) -> None:
-    dataset = view_of(HARD if name == "hard" else json.loads((SCHEMAS / "datasets" / f"{name}.json").read_text("utf-8")))
+    dataset = dataset_view({1: HARD if name == "hard" else json.loads((SCHEMAS / "datasets" / f"{name}.json").read_text("utf-8"))})
     assert asyncapi_errors(json.dumps(dataset_document(ISSUER, dataset))) == []
     assert asyncapi_errors(json.dumps(contract_document(ISSUER + "/below", dataset, "con_1", dataset.schema))) == []
 
 
 def test_asyncapi_parser_sees_a_mistake(asyncapi_errors: Callable[[str], list[str]]) -> None:
-    document = dataset_document(ISSUER, view_of(HARD))
+    document = dataset_document(ISSUER, dataset_view({1: HARD}))
     document["operations"]["read"]["channel"]["$ref"] = "#/channels/nowhere"
     assert asyncapi_errors(json.dumps(document)) != []
 

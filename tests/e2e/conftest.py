@@ -10,6 +10,7 @@ import pytest
 
 from connectors.client import Client
 from tests.e2e.district import District
+from tests.e2e.open_data import Numbers
 from tests.e2e.wire import assert_calm
 from tests.engines import Engines
 from tests.gateway import READER, Gateway
@@ -45,6 +46,18 @@ def gateway(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def district(gateway: Gateway) -> District:
     return District(gateway)
+
+
+@pytest.fixture
+def numbers(gateway: Gateway) -> Numbers:
+    """A new open dataset of numbers, with whom it belongs to."""
+    return Numbers(gateway)
+
+
+@pytest.fixture(scope="session")
+def reader(gateway: Gateway) -> Client:
+    """Whoever reads numbers; shared, so that no test may end it."""
+    return gateway.partner("Reader of numbers", scopes=READER)
 
 
 @pytest.fixture

@@ -20,17 +20,7 @@ from gateway.streams.cursor import Cursor, Cursors
 from gateway.streams.kafka_log import KafkaLog
 from tests.e2e.open_data import Numbers
 from tests.e2e.wire import problem, send
-from tests.gateway import READER, Gateway
-
-
-@pytest.fixture(scope="module")
-def reader(gateway: Gateway) -> Client:
-    return gateway.partner("Reader of numbers", scopes=READER)
-
-
-@pytest.fixture
-def numbers(gateway: Gateway) -> Numbers:
-    return Numbers(gateway)
+from tests.gateway import Gateway
 
 
 def dataset_of(numbers: Numbers) -> Dataset:

@@ -20,11 +20,13 @@ LARGEST = 900 * 1024
 
 @pytest.fixture(scope="module")
 def numbers(gateway: Gateway) -> Numbers:
+    """One for all tests here, which leave it as it is."""
     return Numbers(gateway)
 
 
 @pytest.fixture(scope="module")
 def reader(gateway: Gateway) -> Client:
+    """One that may publish too, to datasets of its own."""
     return gateway.partner("Reader of numbers")
 
 

@@ -21,16 +21,6 @@ NewGateway = Callable[..., Gateway]
 MEBIBYTE = 1024 * 1024
 
 
-@pytest.fixture
-def numbers(gateway: Gateway) -> Numbers:
-    return Numbers(gateway)
-
-
-@pytest.fixture(scope="module")
-def reader(gateway: Gateway) -> Client:
-    return gateway.partner("Reader of numbers", scopes=READER)
-
-
 @pytest.fixture(scope="module")
 def quiet(engines: object, tmp_path_factory: pytest.TempPathFactory, gateway: Gateway) -> Iterator[Gateway]:
     """A gateway at which nobody else calls without a token."""

@@ -13,17 +13,7 @@ from tests.e2e.district import FOOTFALL, District
 from tests.e2e.listener import Listener, until
 from tests.e2e.open_data import Numbers
 from tests.e2e.wire import NDJSON, SSE, problem, send
-from tests.gateway import READER, Gateway
-
-
-@pytest.fixture
-def numbers(gateway: Gateway) -> Numbers:
-    return Numbers(gateway)
-
-
-@pytest.fixture(scope="module")
-def reader(gateway: Gateway) -> Client:
-    return gateway.partner("Reader of numbers", scopes=READER)
+from tests.gateway import Gateway
 
 
 def lines_of(answer: Any) -> list[dict[str, Any]]:

@@ -13,17 +13,13 @@ from connectors.client import Client
 from tests.e2e.district import FOOTFALL, District
 from tests.e2e.open_data import Numbers, document
 from tests.e2e.wire import problem, send
-from tests.gateway import READER, Gateway
+from tests.gateway import Gateway
 
 
 @pytest.fixture(scope="module")
 def numbers(gateway: Gateway) -> Numbers:
+    """One for all tests here, which leave it as it is."""
     return Numbers(gateway)
-
-
-@pytest.fixture(scope="module")
-def reader(gateway: Gateway) -> Client:
-    return gateway.partner("Reader of numbers", scopes=READER)
 
 
 def move(client: Client, contract: str, verb: str, body: Any = None) -> Any:

@@ -22,12 +22,8 @@ NewGateway = Callable[..., Gateway]
 
 
 @pytest.fixture
-def numbers(gateway: Gateway) -> Numbers:
-    return Numbers(gateway)
-
-
-@pytest.fixture
 def reader(gateway: Gateway) -> Client:
+    """A new one for each test: some end it."""
     return gateway.partner("Reader of numbers", scopes=READER)
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from connectors.client import Client
 from gateway.resources import POLICIES
@@ -19,7 +20,7 @@ def names(events: list[dict[str, str]]) -> set[str]:
     return {event["id"].split("-")[0] for event in events}
 
 
-def by_curl(gateway: Gateway, code: str) -> dict[str, object]:
+def by_curl(gateway: Gateway, code: str) -> dict[str, Any]:
     """One line that a resident types, without an account."""
     words = ["curl", "-s", f"{gateway.url}/v1/consents/withdraw", "-H", "Content-Type: application/json", "-d", json.dumps({"code": code})]
     return dict(json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout))
@@ -36,7 +37,7 @@ def test_a_code_withdraws_and_tells_what_goes_on_by_statute(district: District, 
     answer = by_curl(gateway, receipt["withdrawal_code"])
 
     assert answer["state"] == "withdrawn"
-    shared = {each["contract"]: each["ground"] for each in answer["still_shared"]}  # type: ignore[attr-defined]
+    shared = {each["contract"]: each["ground"] for each in answer["still_shared"]}
     assert shared[by_statute].startswith("statute: MFIPPA")
     assert contract not in shared
     assert "ines" not in names(pulled(consumer, contract))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import orjson
 import psycopg
@@ -24,6 +25,10 @@ from tests.faults.test_log import every_offset_is_named
 from tests.gateway import READER, Gateway
 
 NewGateway = Callable[..., Gateway]
+
+
+def has_heard_all(subscriber: Listener, publisher: Publisher) -> bool:
+    return set(publisher.acknowledged) <= set(subscriber.numbers)
 
 
 def test_without_its_database_the_gateway_says_so_and_comes_back_by_itself(new_gateway: NewGateway, postgres: Postgres) -> None:
@@ -53,7 +58,7 @@ def test_without_its_database_the_gateway_says_so_and_comes_back_by_itself(new_g
         publisher.wait_for_more()
         publisher.stop()
         for subscriber in (listener, anybody):
-            until(lambda: set(publisher.acknowledged) <= set(subscriber.numbers), "the stream has heard all")  # noqa: B023
+            until(partial(has_heard_all, subscriber, publisher), "the stream has heard all")
             assert not subscriber.gone.is_set()
     assert set(publisher.refused) <= {"database_unavailable", "audit_unavailable"}
     assert send(reader, "POST", "/v1/contracts", body=body).status_code == 201

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from jsonschema_rs import Draft202012Validator
 
 from consent.subjects import srefs_of
 from gateway.catalog.directory import DatasetView
@@ -16,6 +15,7 @@ from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import write_keys
 from gateway.migrations import upgrade
 from gateway.streams.sealing import SubjectKeys, opening_of, seal_fields
+from tests.catalog.view import dataset_view
 
 
 class Stored(NamedTuple):
@@ -40,26 +40,14 @@ KEEP_AGE = {"kind": "keep", "pointer": "/age"}
 
 
 def dataset(*sealed: str, classification: str = "personal") -> DatasetView:
-    return DatasetView(
+    return dataset_view(
+        {1: SCHEMA},
         slug="visits",
-        owner_id="org_1",
-        title={},
-        description={},
         classification=classification,
-        licence={},
-        licence_revoked=False,
-        key_pointer=None,
         subject_pointer="/visitor",
         subject_scheme="opaque",
         personal_pointers=("/visitor", "/age", "/address"),
-        partitions=1,
-        retention=None,
         topic="exchange.visits.1",
-        topic_id="1",
-        schemas={1: SCHEMA},
-        current=1,
-        offers={},
-        validator=Draft202012Validator(SCHEMA),
         sealed_pointers=sealed,
     )
 

@@ -160,7 +160,7 @@ def _statement(dialect: str) -> TextClause:
         return _addition("unnest(CAST(:srefs AS bytea[]), CAST(:counts AS bigint[])) AS v (sref, events)", "FOR KEY SHARE OF s")
     pairs = ", ".join(f"(:s{place}, :n{place})" for place in range(ROWS))
     srefs = [bindparam(f"s{place}", type_=LargeBinary) for place in range(ROWS)]
-    return _addition(f"(SELECT column1 AS sref, column2 AS events FROM (VALUES {pairs})) AS v", "").bindparams(*srefs)  # noqa: S608 - places
+    return _addition(f"(SELECT column1 AS sref, column2 AS events FROM (VALUES {pairs})) AS v", "").bindparams(*srefs)  # noqa: S608 - placeholders, of which the values come apart
 
 
 def _addition(source: str, hold: str) -> TextClause:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gateway.barrier.protocol import (
     Arm,
@@ -93,7 +94,7 @@ class Leaseholder(Process):
         """Streams between their last question and their write, during which the event loop does nothing else."""
         self._reading = False
         self._calls = itertools.count()
-        self._committed: dict[int, tuple[int, float, float]] = {}
+        self._committed: dict[Hashable, tuple[int, float, float]] = {}
         self.step(self._load)
 
     # -- the lease --
@@ -116,7 +117,7 @@ class Leaseholder(Process):
     def _obey(self, actions: Iterable[HolderAction]) -> None:
         """Each action is a step of its own: the process may be stopped before it."""
         for action in actions:
-            self.step(lambda action=action: self._carry_out(action))  # type: ignore[misc] # mypy knows no lambda with a default
+            self.step(partial(self._carry_out, action))
         if self.holder.next_tick < math.inf:
             self.at_clock(self.holder.next_tick, self._tick)
 
@@ -319,11 +320,11 @@ class Replica(Leaseholder):
                 case Read(at):
                     self.at_clock(at, self._read)
                 case Fence(row):
-                    self.step(lambda row=row: self._fence(row))  # type: ignore[misc] # mypy knows no lambda with a default
+                    self.step(partial(self._fence, row))
                 case Passed(call, _):
-                    self.step(lambda call=call: self._return(call, passed=True))  # type: ignore[misc] # mypy knows no lambda with a default
+                    self.step(partial(self._return, call, passed=True))
                 case Pending(call):
-                    self.step(lambda call=call: self._return(call, passed=False))  # type: ignore[misc] # mypy knows no lambda with a default
+                    self.step(partial(self._return, call, passed=False))
         if self.waiting.next_tick < math.inf:
             self.at_clock(self.waiting.next_tick, lambda: self._wait(self.waiting.tick(self.clock())))
 
@@ -344,7 +345,7 @@ class Replica(Leaseholder):
     def _fence(self, row: Row) -> None:
         self.database.ask(self, lambda: self.database.fence(row), lambda _: None)
 
-    def _return(self, call: int, *, passed: bool) -> None:
+    def _return(self, call: Hashable, *, passed: bool) -> None:
         n, since, stopped_before = self._committed.pop(call)
         stopped = (self.stopped_for - stopped_before) * self._rate
         self.world.observer.call_returned(self.world.time, n, self.clock() - since, stopped, passed=passed)

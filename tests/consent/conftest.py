@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.databases import database
+from tests.databases import database, session
 
-__all__ = ["database"]
+__all__ = ["database", "session"]

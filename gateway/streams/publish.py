@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-import anyio.to_thread
 from prometheus_client import Counter
 
 from gateway.access.decision import Decision
@@ -79,9 +78,10 @@ async def publish(
 
 
 async def _decide(streams: Streams, caller: Principal, dataset: DatasetView) -> Decision:
-    decision = streams.access.kept(Question("publish", caller, dataset, None, None))
+    question = Question("publish", caller, dataset, None, None)
+    decision = streams.access.kept(question)
     if decision is None:
-        decision = await anyio.to_thread.run_sync(lambda: streams.access.decide("publish", caller=caller, dataset=dataset))
+        decision = await streams.decided(question)
     if not decision.allow:
         raise Refused(decision.id, decision.reasons)
     return decision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,6 +24,11 @@ POSTGRES = pytest.StashKey[Postgres]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engines", choices=(*KINDS, "all"), default="all", help="which set of engines to test on (default: both)")
+
+
+def pytest_configure() -> None:
+    # A shell that starts tests in the background lets them ignore Ctrl-C, and they hand that on to each program that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

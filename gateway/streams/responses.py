@@ -266,29 +266,43 @@ class Stream(Response):
         final_part = flush.last_with_events
         try:
             for part in flush.parts:
-                for text, first, last in chunks(part.judged, self._form.before, self._form.between, part.count):
-                    if not socket.is_ready():
-                        await socket.ready()
-                    if not flush.holds():
-                        return
-                    self._account(flush, part, first, last, len(text))
-                    final = part is final_part and last == part.count
-                    tail = self._last(flush) if final else self._form.between
-                    if not socket.write_at_once(text, tail, flush):
-                        await socket.write_judged(text + tail, flush, partial(judge_again, self._reading, flush))
-                move_on(self._reading, part, part.next)
+                if not await self._write_part(socket, flush, part, is_final=part is final_part):
+                    return
             self._spoke = time.monotonic()
         finally:
             count_delivered(self._reading, closed.events, closed.size)
 
-    def _account(self, flush: Flush, part: Part, first: int, last: int, size: int) -> None:
+    async def _write_part(self, socket: Socket, flush: Flush, part: Part, *, is_final: bool) -> bool:
+        """False if a change forbids what is left of it. However it ends, what was written is accounted for once."""
+        written = size = 0
+        try:
+            for text, _, last in chunks(part.judged, self._form.before, self._form.between, part.count):
+                if not socket.is_ready():
+                    await socket.ready()
+                if not flush.holds():
+                    return False
+                written, size, tail = last, size + len(text), self._form.between
+                if is_final and last == part.count:
+                    move_on(self._reading, part, part.next)  # the cursor that it ends with says so
+                    tail = self._last(flush)
+                if not socket.write_at_once(text, tail, flush):
+                    await socket.write_judged(text + tail, flush, partial(judge_again, self._reading, flush))
+            return True
+        finally:
+            if written or not part.count:
+                self._account(flush, part, written, size)
+
+    def _account(self, flush: Flush, part: Part, written: int, size: int) -> None:
+        """The first `written` of the part's events have left, with `size` bytes."""
         assert self._closed is not None
-        move_on(self._reading, part, part.next if last == part.count else part.judged.offsets[last])
-        self._closed.events += last - first
+        move_on(self._reading, part, part.next if written == part.count else part.judged.offsets[written])
+        if not written:
+            return
+        self._closed.events += written
         self._closed.size += size
-        self._closed.last[part.partition] = part.judged.offsets[last - 1]
-        _take_from(flush.permit.bucket, last - first)
-        count_disclosed(self._reading, flush.permit, part, first, last)
+        self._closed.last[part.partition] = part.judged.offsets[written - 1]
+        _take_from(flush.permit.bucket, written)
+        count_disclosed(self._reading, flush.permit, part, 0, written)
 
     def _last(self, flush: Flush) -> bytes:
         receipt = flush.receipt.header if flush.receipt else ""

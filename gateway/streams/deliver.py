@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from prometheus_client import Counter
 
+from consent.index import FOREVER
 from gateway.access.decision import Decision
 from gateway.audit.record import Entry, Ranges, Receipt
 from gateway.catalog.directory import DatasetView
@@ -73,6 +74,8 @@ class Flush:
     parts: list[Part]
     stamp: int
     """The number of the last forbidding change that permit and judgements know."""
+    until_ms: int = FOREVER
+    """When the first of its judgements ends, in milliseconds since 1970."""
     receipt: Receipt | None = None
     awaits_key: bool = False
     """True if it ends before an event whose key-encryption key is away: what comes after it waits for that."""
@@ -92,10 +95,7 @@ class Flush:
 
     def holds(self) -> bool:
         """True if nothing that was decided since it was judged forbids it."""
-        if not self.permit.view.is_current(self.stamp):
-            return False
-        now_ms = time.time_ns() // 1_000_000
-        return all(now_ms < part.judged.until_ms for part in self.parts)
+        return self.permit.view.is_current(self.stamp) and time.time_ns() // 1_000_000 < self.until_ms
 
     def whole(self) -> Closed:
         """The account of a flush that leaves at once and whole, as a page does."""
@@ -126,7 +126,7 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
     dataset = reading.dataset
     examined = events = size = 0
     offsets = dict(reading.offsets)
-    for partition in reading.partitions:
+    for partition in reading.in_turn():
         while examined < BLOCK_EVENTS and events < most_events and size < most_bytes:
             # (3) the log, by the block that every subscriber shares
             offset = offsets[partition]
@@ -142,6 +142,7 @@ async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_
                 break
             part = _cut(block, judged, offset, most_events - events, most_bytes - size)
             flush.parts.append(part)
+            flush.until_ms = min(flush.until_ms, judged.until_ms)
             offsets[partition] = part.next
             examined += part.next - offset
             events += part.count
@@ -177,9 +178,8 @@ async def judge_again(reading: Reading, flush: Flush) -> bool:
         return False
     if not all(_still_has(judged, part) for judged, part in zip(fresh, flush.parts, strict=True)):
         return False
-    for part, judged in zip(flush.parts, fresh, strict=True):
-        part.judged = replace(part.judged, stamp=judged.stamp, until_ms=judged.until_ms)
     flush.permit, flush.stamp = permit, stamp
+    flush.until_ms = min(judged.until_ms for judged in fresh)
     return True
 
 

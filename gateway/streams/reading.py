@@ -53,6 +53,7 @@ class Reading:
         self.contract_id = contract.id if contract else None
         self.offsets: dict[int, int] = {}
         self.partitions: tuple[int, ...] = ()
+        self._turn = 0
         self._permit: Permit | None = None
         self._stamp = -1
 
@@ -125,6 +126,12 @@ class Reading:
         # Whether the log still has the offset of an opaque cursor is for the first fetch to say.
         unknown = [partition for partition in self.partitions if opened is None or partition not in opened.offsets]
         self.offsets.update(await self._offsets(dataset, unknown, cursor if opened is None else "earliest", earliest_ms))
+
+    def in_turn(self) -> tuple[int, ...]:
+        """Its partitions, each of them first in turn: one that is always full keeps nobody from the others."""
+        first = self._turn % len(self.partitions)
+        self._turn += 1
+        return self.partitions[first:] + self.partitions[:first]
 
     def cursor(self) -> str:
         """The cursor of where it stands."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from typing import Any
 
 import pytest
 
 from connectors.client import Client
+from gateway.streams.blocks import BLOCK_EVENTS
 from tests.e2e.district import FOOTFALL, District
 from tests.e2e.listener import Listener, until
 from tests.e2e.open_data import Numbers
@@ -82,6 +84,20 @@ def test_a_stream_has_a_cursor_and_a_receipt_for_each_flush_and_resumes(numbers:
         with Listener(reader, contract, **how) as resumed:
             resumed.wait_for(3)
             assert resumed.numbers == [3]
+
+
+def test_a_full_partition_keeps_a_stream_from_no_other(gateway: Gateway, reader: Client) -> None:
+    numbers = Numbers(gateway, {"partitions": 2, "key_pointer": "/key"})
+    full, other = (next(key for key in "abcdefgh" if zlib.crc32(key.encode()) % 2 == partition) for partition in (0, 1))
+    last = 3 * BLOCK_EVENTS
+    for first in range(0, last, BLOCK_EVENTS):
+        numbers.publish(*range(first, first + BLOCK_EVENTS), key=full)
+    numbers.publish(last, key=other)
+
+    with Listener(reader, numbers.slug, cursor="earliest") as subscriber:
+        until(lambda: len(subscriber.numbers) == last + 1)
+
+    assert subscriber.numbers.index(last) <= BLOCK_EVENTS
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "application/json;q=0", "x"])

@@ -273,36 +273,49 @@ class Stream(Response):
             count_delivered(self._reading, closed.events, closed.size)
 
     async def _write_part(self, socket: Socket, flush: Flush, part: Part, *, is_final: bool) -> bool:
-        """False if a change forbids what is left of it. However it ends, what was written is accounted for once."""
-        written = size = 0
+        """False if a change forbids what is left of it.
+
+        What is written is accounted for before anything is waited for, and at the end, however that comes: not chunk by chunk.
+        """
+        told = done = size = 0
+
+        def account() -> None:
+            nonlocal told, size
+            self._account(flush, part, told, done, size)
+            told, size = done, 0
+
         try:
             for text, _, last in chunks(part.judged, self._form.before, self._form.between, part.count):
                 if not socket.is_ready():
+                    account()
                     await socket.ready()
                 if not flush.holds():
                     return False
-                written, size, tail = last, size + len(text), self._form.between
+                done, size, tail = last, size + len(text), self._form.between
                 if is_final and last == part.count:
-                    move_on(self._reading, part, part.next)  # the cursor that it ends with says so
+                    account()  # first: the cursor that it ends with stands after it
                     tail = self._last(flush)
                 if not socket.write_at_once(text, tail, flush):
+                    account()
                     await socket.write_judged(text + tail, flush, partial(judge_again, self._reading, flush))
             return True
         finally:
-            if written or not part.count:
-                self._account(flush, part, written, size)
+            account()
 
-    def _account(self, flush: Flush, part: Part, written: int, size: int) -> None:
-        """The first `written` of the part's events have left, with `size` bytes."""
+    def _account(self, flush: Flush, part: Part, first: int, last: int, size: int) -> None:
+        """The part's events from place `first` up to, and without, `last` are written, with `size` bytes."""
         assert self._closed is not None
-        move_on(self._reading, part, part.next if written == part.count else part.judged.offsets[written])
-        if not written:
+        if last == part.count:
+            move_on(self._reading, part, part.next)
+        if first == last:
             return
-        self._closed.events += written
+        if last < part.count:
+            move_on(self._reading, part, part.judged.offsets[last])
+        self._closed.events += last - first
         self._closed.size += size
-        self._closed.last[part.partition] = part.judged.offsets[written - 1]
-        _take_from(flush.permit.bucket, written)
-        count_disclosed(self._reading, flush.permit, part, 0, written)
+        self._closed.last[part.partition] = part.judged.offsets[last - 1]
+        _take_from(flush.permit.bucket, last - first)
+        count_disclosed(self._reading, flush.permit, part, first, last)
 
     def _last(self, flush: Flush) -> bytes:
         receipt = flush.receipt.header if flush.receipt else ""

@@ -170,7 +170,15 @@ def test_assertion_that_is_wrong_in_one_thing_is_refused(exchange: Exchange, str
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
-@pytest.mark.parametrize("wrong", [{"iat": SECOND - 10}, {"iat": SECOND + 8}, {"iat": None}, {"nbf": SECOND - 5}], ids=str)
+A_LITTLE_OFF: dict[str, dict[str, Any]] = {
+    "an iat ten seconds ago": {"iat": SECOND - 10},
+    "an iat eight seconds ahead": {"iat": SECOND + 8},
+    "no iat": {"iat": None},
+    "an nbf five seconds ago": {"nbf": SECOND - 5},
+}
+
+
+@pytest.mark.parametrize("wrong", A_LITTLE_OFF.values(), ids=A_LITTLE_OFF.keys())
 def test_clock_that_is_a_little_off_is_borne(exchange: Exchange, strong: str, key: ECKey, wrong: dict[str, Any]) -> None:
     now = int(time.time()) - SECOND
     claims: dict[str, Any] = {name: value + now if value is not None else None for name, value in wrong.items()}

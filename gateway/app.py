@@ -52,6 +52,7 @@ from gateway.identity import api as identity_api
 from gateway.identity import oauth
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory as People
+from gateway.identity.proofs import Proofs
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import read_keys
 from gateway.limits import Requests as Limits
@@ -112,8 +113,9 @@ def create_app(settings: Settings) -> FastAPI:
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
     state.grounds = Grounds(state.access)
+    state.proofs = Proofs(settings.issuer, state.keys.secret("dpop_nonce"), state.database)
     state.authorization = AuthorizationServer(
-        settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id)
+        settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id), state.proofs
     )
     state.log = _log(settings)
     state.disclosures = Disclosures(state.database)

@@ -92,7 +92,7 @@ class IdempotentRoute(APIRoute):
             await self.answer(scope, receive, send)
             return
         request = Request(scope, receive)
-        caller = authenticate(request)
+        caller = await authenticate(request)
         if caller is None:  # nobody to whom a key could belong; the endpoint says whether it needs a token
             await self.answer(scope, receive, send)
             return

@@ -20,9 +20,7 @@ from joserfc.jwk import ECKey
 
 from gateway.errors import SettingsRefused
 
-SecretUse = Literal[
-    "subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code", "remembered", "dpop_nonce"
-]
+SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code", "remembered", "dpop_nonce"]
 SECRET_USES: tuple[SecretUse, ...] = get_args(SecretUse)
 SigningUse = Literal["token", "policy_bundle", "receipt"]
 SIGNING_USES: tuple[SigningUse, ...] = get_args(SigningUse)

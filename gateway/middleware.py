@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.database import new_id
+from gateway.identity.possession import ANSWER_HEADERS, METHOD
 
 log = structlog.get_logger("gateway.requests")
 
@@ -39,6 +40,9 @@ class Requests:
         request_id = new_id("req")
         scope["exchange.request_id"] = request_id
         traceparent = Headers(scope=scope).get("traceparent", "")
+        scope[METHOD] = scope["method"]
+        answer_headers: dict[str, str] = {}
+        scope[ANSWER_HEADERS] = answer_headers
         # HEAD is GET without a body (RFC 9110 section 9.3.2), which the server leaves out. Events that nobody gets are not read.
         if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
             scope = {**scope, "method": "GET"}
@@ -51,6 +55,8 @@ class Requests:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                for name, value in answer_headers.items():
+                    headers[name] = value
                 if TRACEPARENT.fullmatch(traceparent):
                     headers["traceparent"] = traceparent
                 self._note(scope, status, time.perf_counter() - began, request_id, traceparent)

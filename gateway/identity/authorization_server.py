@@ -25,19 +25,31 @@ from gateway.errors import ExchangeError
 from gateway.identity.authorization_details import ContractParties, read_authorization_details
 from gateway.identity.client_authentication import METHODS, AuthenticatedClient, ClientAuthentication
 from gateway.identity.directory import Directory
+from gateway.identity.dpop import Proof, ProofRefused
+from gateway.identity.proofs import Proofs
 from gateway.identity.scopes import SCOPES
 from gateway.identity.tokens import AccessToken
 from gateway.keys import Keys
 from gateway.settings import Settings
 
+TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 class AuthorizationServer:
     """The token and the introspection endpoint. Synchronous and thread-safe: call it in a worker thread."""
 
-    def __init__(self, settings: Settings, keys: Keys, database: Database, directory: Directory, contract_parties: ContractParties) -> None:
-        self._protocol = _Protocol(settings, keys, directory, contract_parties)
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        database: Database,
+        directory: Directory,
+        contract_parties: ContractParties,
+        proofs: Proofs,
+    ) -> None:
+        self._proofs = proofs
+        self._protocol = _Protocol(settings, keys, directory, contract_parties, proofs)
         self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"))
         self._protocol.authentication = self._authentication
 
@@ -47,16 +59,22 @@ class AuthorizationServer:
             return refusal(InvalidRequestError("grant_type is missing."))
         if form["grant_type"] != "client_credentials":
             return refusal(OAuth2Error("Only the grant client_credentials is offered.", error="unsupported_grant_type"))
-        return self._answer(self._protocol.create_token_response, headers, form)
+        sent = headers.getlist("dpop")
+        try:
+            # Before the client's own proof is looked at, which is spent then: one who lacks a nonce may send it again.
+            proof = self._proofs.read(sent, method="POST", path=TOKEN_PATH) if sent else None
+        except ProofRefused as refused:
+            return refusal(BadProof(refused, self._proofs.nonce))
+        return self._answer(self._protocol.create_token_response, headers, form, proof)
 
     def introspect(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:
         """The answer of `POST /oauth/introspect` (RFC 7662)."""
         return self._answer(lambda request: self._protocol.create_endpoint_response("introspection", request), headers, form)
 
     @staticmethod
-    def _answer(endpoint: Callable[[_Request], Any], headers: Headers, form: Mapping[str, str]) -> JSONResponse:
+    def _answer(endpoint: Callable[[_Request], Any], headers: Headers, form: Mapping[str, str], proof: Proof | None = None) -> JSONResponse:
         try:
-            answer: JSONResponse = endpoint(_Request(headers, form))
+            answer: JSONResponse = endpoint(_Request(headers, form, proof))
         except ExchangeError as error:
             if error.status < 500:
                 raise
@@ -71,11 +89,23 @@ def refusal(error: OAuth2Error) -> JSONResponse:
     return JSONResponse(body, status, dict(headers))
 
 
+class BadProof(OAuth2Error):  # type: ignore[misc] # Authlib has no types
+    """`invalid_dpop_proof` or `use_dpop_nonce`, 400, with the nonce to use (RFC 9449 sections 5 and 8)."""
+
+    def __init__(self, refused: ProofRefused, nonce: str) -> None:
+        super().__init__(description=refused.description, error=refused.error)
+        self._nonce = nonce
+
+    def get_headers(self) -> list[tuple[str, str]]:
+        return [*super().get_headers(), ("DPoP-Nonce", self._nonce)]
+
+
 class _Request(OAuth2Request):  # type: ignore[misc] # Authlib has no types
-    def __init__(self, headers: Headers, form: Mapping[str, str]) -> None:
+    def __init__(self, headers: Headers, form: Mapping[str, str], proof: Proof | None) -> None:
         # Authlib refuses http here. The settings refuse it in production, and nothing else is read from this address.
         super().__init__("POST", "https://exchange.invalid")
         self.headers = headers
+        self.proof = proof
         self.payload = BasicOAuth2Payload(dict(form))
 
     @property
@@ -87,8 +117,9 @@ class _Request(OAuth2Request):  # type: ignore[misc] # Authlib has no types
 class _Protocol(AuthlibServer):  # type: ignore[misc] # Authlib has no types
     authentication: ClientAuthentication
 
-    def __init__(self, settings: Settings, keys: Keys, directory: Directory, contract_parties: ContractParties) -> None:
+    def __init__(self, settings: Settings, keys: Keys, directory: Directory, contract_parties: ContractParties, proofs: Proofs) -> None:
         super().__init__(scopes_supported=list(SCOPES))
+        self.proofs = proofs
         self.directory = directory
         self.contract_parties = contract_parties
         self.register_token_generator("default", _TokenGenerator(settings, keys))
@@ -122,13 +153,30 @@ class _Grant(ClientCredentialsGrant):  # type: ignore[misc] # Authlib has no typ
             raise UnauthorizedClientError("The organization of this client is not approved: ask the operator.")
         asked = self.request.form.get("authorization_details")
         client.authorization_details = read_authorization_details(asked, client.view.organization_id, self.server.contract_parties)
+        client.key_thumbprint = self._use_proof(client)
+
+    def _use_proof(self, client: AuthenticatedClient) -> str | None:
+        """The thumbprint of the key that the token will be bound to (RFC 9449 section 5)."""
+        proofs: Proofs = self.server.proofs
+        proof: Proof | None = self.request.proof
+        try:
+            if proof is None:
+                if getattr(client.view, "dpop_bound_access_tokens", False):  # a column that comes with registration
+                    raise ProofRefused("This client asks for tokens with a DPoP proof, as it was registered.")
+                return None
+            proofs.use_everywhere(proof)
+        except ProofRefused as refused:
+            raise BadProof(refused, proofs.nonce) from refused
+        return proof.thumbprint
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
         """As Authlib's, without writing the token to the debug log, and with what was granted (RFC 9396 section 7)."""
         token = self.generate_token(scope=self.request.payload.scope, include_refresh_token=False)
         if self.request.client.authorization_details:
             token["authorization_details"] = self.request.client.authorization_details
-        return 200, token, self.TOKEN_RESPONSE_HEADER
+        if self.request.client.key_thumbprint is None:
+            return 200, token, self.TOKEN_RESPONSE_HEADER
+        return 200, token | {"token_type": "DPoP"}, [*self.TOKEN_RESPONSE_HEADER, ("DPoP-Nonce", self.server.proofs.nonce)]
 
 
 class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc] # Authlib has no types
@@ -151,6 +199,8 @@ class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc] # Authlib 
         claims: dict[str, Any] = {"client_auth_method": client.view.token_endpoint_auth_method}
         if client.authorization_details:
             claims["authorization_details"] = client.authorization_details
+        if client.key_thumbprint is not None:
+            claims["cnf"] = {"jkt": client.key_thumbprint}
         return claims
 
 

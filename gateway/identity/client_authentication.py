@@ -16,21 +16,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import unquote_plus
 
 from authlib.oauth2.rfc6749 import InvalidRequestError
 from authlib.oauth2.rfc6749.errors import InvalidClientError
-from joserfc import jws
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import ECKey, Key, OKPKey
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import Headers
 
 from gateway.database import Database, now
-from gateway.identity.client_keys import ALGORITHMS, keys_for
+from gateway.identity.client_keys import ALGORITHMS, keys_for, signed_by
 from gateway.identity.directory import ClientView, Directory
+from gateway.identity.dpop import is_time
 from gateway.identity.models import UsedAssertion
 from gateway.identity.tokens import jws_header
 from gateway.keys import SecretKey, unb64
@@ -61,6 +60,8 @@ class AuthenticatedClient:
 
     view: ClientView
     authorization_details: list[dict[str, Any]]
+    key_thumbprint: str | None = None
+    """Of the key that its token will be bound to."""
 
     def get_client_id(self) -> str:
         return self.view.id
@@ -118,7 +119,7 @@ class ClientAuthentication:
                 raise ClientNotAuthenticated
             client = self._active(client_id, strong=True)
             keys = keys_for(client.jwks, algorithm, header.get("kid")) if client is not None else self._decoys_for(algorithm)
-            if not any(_signed_by(key, assertion) for key in keys) or client is None:
+            if not any(signed_by(key, assertion) for key in keys) or client is None:
                 raise ClientNotAuthenticated
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ClientNotAuthenticated from error
@@ -167,34 +168,11 @@ def check_claims(header: Mapping[str, Any], claims: Mapping[str, Any], issuer: s
         raise ClientNotAuthenticated("The aud of the assertion must be the issuer, as a string.")
     if not isinstance(claims.get("jti"), str) or not JTI.fullmatch(claims["jti"]):
         raise ClientNotAuthenticated("The assertion needs a jti of 1 to 256 printable ASCII characters.")
-    if not _is_time(exp) or not second - SKEW_S < exp <= second + LONGEST_LIFE_S + SKEW_S:
+    if not is_time(exp) or not second - SKEW_S < exp <= second + LONGEST_LIFE_S + SKEW_S:
         raise ClientNotAuthenticated("The exp of the assertion must lie ahead, by five minutes at most.")
-    if not _is_time(issued) or not _is_time(earliest) or max(issued, earliest) > second + SKEW_S or issued > exp:
+    if not is_time(issued) or not is_time(earliest) or max(issued, earliest) > second + SKEW_S or issued > exp:
         raise ClientNotAuthenticated("The iat and nbf of the assertion must be times that have come.")
     return claims
-
-
-def _is_time(value: object) -> TypeGuard[float]:
-    """A NumericDate (RFC 7519 section 2)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-class _Registry(jws.JWSRegistry):
-    max_header_length = 4096
-
-    def get_alg(self, name: str) -> Any:
-        """Without joserfc's warning for `EdDSA`: RFC 9864 renames it, FAPI 2.0 and the clients of today say it."""
-        if name not in ALGORITHMS:
-            raise UnsupportedAlgorithmError(name)
-        return self.algorithms[name]
-
-
-def _signed_by(key: Key, assertion: str) -> bool:
-    try:
-        jws.deserialize_compact(assertion, key, registry=_Registry())
-    except JoseError:
-        return False
-    return True
 
 
 def _read_basic(header: str) -> tuple[str, str]:

@@ -149,6 +149,7 @@ class Directory:
             strong=said.strong and client.strong,
             expires_at=datetime.fromtimestamp(said.expires_at, UTC),
             token_id=said.token_id,
+            key_thumbprint=said.key_thumbprint,
         )
         return _Seen(principal, said.expires_at, client, organization)
 

@@ -53,3 +53,19 @@ class UsedAssertion(Base):
     client_id: Mapped[str] = mapped_column(primary_key=True)
     jti: Mapped[str] = mapped_column(primary_key=True)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class UsedProof(Base):
+    """A DPoP proof that was used, by the hash of its key and `jti`, until it has expired: each is good once (RFC 9449 section 11.1)."""
+
+    __tablename__ = "used_proofs"
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class RevokedToken(Base):
+    """An access token that was revoked (RFC 7009), until it would have expired."""
+
+    __tablename__ = "revoked_tokens"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -6,7 +6,7 @@ def read(caller: Anybody) -> ...
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,8 @@ from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
 from fastapi.security import OAuth2
 
 from gateway.errors import ExchangeError
+from gateway.identity.client_keys import ALGORITHMS
+from gateway.identity.possession import NotHeld, require_possession
 from gateway.identity.scopes import SCOPES
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A client with an accepted token. `contracts` are those that the token's authorization details name (RFC 9396);
-    `strong`: the client proved itself by private key when the token was issued. Never stored.
+    `strong`: the client proved itself by private key when the token was issued. `key_thumbprint`: of the key that the token
+    is bound to and that this request was proved with (RFC 9449), None for a bearer token. Never stored.
     """
 
     client_id: str
@@ -36,13 +39,22 @@ class Principal:
     strong: bool
     expires_at: datetime
     token_id: str
+    key_thumbprint: str | None = None
+
+
+CALLER = "exchange.caller"
+"""In a request's scope: who calls. Looked at once, because a proof of possession is good once and several parts of a request ask."""
 
 
 # Shows in the OpenAPI document how a token is got; the header is read below.
 ACCESS_TOKEN = OAuth2(
     flows=OAuthFlows(clientCredentials=OAuthFlowClientCredentials(tokenUrl="/oauth/token", scopes=SCOPES)),
     scheme_name="access_token",
-    description="An access token of /oauth/token, as `Authorization: Bearer <token>`.",
+    description=(
+        "An access token of /oauth/token, as `Authorization: Bearer <token>`. A token that is bound to a key (RFC 9449) goes as "
+        "`Authorization: DPoP <token>` with a proof in the header `DPoP`: a JWT with `typ: dpop+jwt` and the public `jwk` in its "
+        "header, and the claims `jti`, `htm`, `htu`, `iat`, `ath` and `nonce`, whose value the header `DPoP-Nonce` of an answer gives."
+    ),
     auto_error=False,
 )
 
@@ -54,7 +66,7 @@ def allow(*scopes: str, roles: Sequence[str] = ()) -> Callable[..., Awaitable[Pr
     """
 
     async def allowed(request: Request, _header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal:
-        caller = authenticate(request)
+        caller = await authenticate(request)
         if caller is None:
             raise ExchangeError("token_missing", headers={"WWW-Authenticate": challenge(request)})
         missing = [scope for scope in scopes if scope not in caller.scopes]
@@ -76,36 +88,64 @@ def Allow(*scopes: str, roles: Sequence[str] = ()) -> Any:  # noqa: N802 - it st
 
 
 async def _anybody(request: Request, _header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal | None:
-    return authenticate(request)
+    return await authenticate(request)
 
 
 Anybody = Annotated[Principal | None, Security(_anybody)]
 """A call that needs no token. One that is sent must still be good."""
 
 
-def authenticate(request: Request) -> Principal | None:
-    """The principal, or None if nothing was sent to prove one. Raises `token_invalid`, `token_expired`."""
+async def authenticate(request: Request) -> Principal | None:
+    """The principal, or None if nothing was sent to prove one.
+
+    Raises `token_invalid`, `token_expired`, `dpop_required`, and `database_unavailable` where a proof cannot be used up.
+    """
+    if CALLER not in request.scope:
+        request.scope[CALLER] = await _authenticate(request)
+    caller: Principal | None = request.scope[CALLER]
+    return caller
+
+
+async def _authenticate(request: Request) -> Principal | None:
     sent = request.headers.getlist("authorization")
     if not sent:
         return None
     directory: Directory = request.app.state.identity
     scheme, _, token = sent[0].partition(" ")
     try:
-        if len(sent) > 1 or scheme.lower() != "bearer":
-            raise ExchangeError("token_invalid", "`Authorization` must be there once, as `Bearer <token>`.")
-        return directory.authenticate(token.strip(" "))
+        if len(sent) > 1 or scheme.lower() not in {"bearer", "dpop"}:
+            raise ExchangeError("token_invalid", "`Authorization` must be there once, as `Bearer <token>` or `DPoP <token>`.")
+        caller = directory.authenticate(token.strip(" "))
+        await require_possession(request, scheme.lower(), token.strip(" "), caller.key_thumbprint)
+    except NotHeld as refused:
+        refused.headers["WWW-Authenticate"] = challenge(request, error=refused.error, description=refused.detail, scheme="DPoP")
+        raise
     except ExchangeError as refused:
         refused.headers["WWW-Authenticate"] = challenge(request, error="invalid_token", description=refused.detail)
         raise
+    return caller
 
 
-def challenge(request: Request, *, error: str | None = None, description: str | None = None, scope: str | None = None) -> str:
-    """The value of `WWW-Authenticate` (RFC 6750 section 3), with where to learn the rest (RFC 9728 section 5.1)."""
+def challenge(
+    request: Request, *, error: str | None = None, description: str | None = None, scope: str | None = None, scheme: str | None = None
+) -> str:
+    """The value of `WWW-Authenticate` (RFC 6750 section 3, RFC 9449 section 7.1), with where to learn the rest (RFC 9728 section 5.1).
+
+    The error stands with the scheme that the request used, or with `scheme`; who did not use DPoP is told of both.
+    """
     directory: Directory = request.app.state.identity
+    used = scheme or ("DPoP" if request.headers.get("authorization", "").lower().startswith("dpop ") else "Bearer")
+    algorithms = {"algs": " ".join(ALGORITHMS)}
     parts = {
         "error": error,
         "error_description": (description or "").replace("\\", "").replace('"', "'") or None,
         "scope": scope,
         "resource_metadata": f"{directory.issuer}/.well-known/oauth-protected-resource",
     }
-    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items() if value is not None)
+    if used == "DPoP":
+        return _challenge("DPoP", parts | algorithms)
+    return f"{_challenge('Bearer', parts)}, {_challenge('DPoP', algorithms)}"
+
+
+def _challenge(scheme: str, parts: Mapping[str, str | None]) -> str:
+    return f"{scheme} " + ", ".join(f'{name}="{value}"' for name, value in parts.items() if value is not None)

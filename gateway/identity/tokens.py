@@ -30,6 +30,8 @@ class AccessToken:
     issued_at: int
     expires_at: int
     token_id: str
+    key_thumbprint: str | None
+    """RFC 7638, of the key that the token is bound to (RFC 9449 section 6.1)."""
 
 
 def read_token(token: str, keys: KeySet, issuer: str) -> AccessToken:
@@ -46,6 +48,7 @@ def read_token(token: str, keys: KeySet, issuer: str) -> AccessToken:
             issued_at=_second(claims, "iat"),
             expires_at=_second(claims, "exp"),
             token_id=_text(claims, "jti"),
+            key_thumbprint=_text(claims["cnf"], "jkt") if "cnf" in claims else None,
         )
         if claims["iss"] != issuer or claims["aud"] != issuer or claims["sub"] != said.client_id:
             raise ValueError("it is for another issuer, audience or client")

@@ -24,6 +24,7 @@ from gateway.http import refuse_unknown_query
 from gateway.identity import api, oauth
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory
+from gateway.identity.proofs import Proofs
 from gateway.identity.scopes import SCOPES
 from gateway.identity.setup import found
 from gateway.keys import write_keys
@@ -59,12 +60,19 @@ class Exchange:
         app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
         app.state.settings, app.state.keys, app.state.database = self.settings, self.keys, self.database
         app.state.identity = self.directory
-        app.state.authorization = AuthorizationServer(self.settings, self.keys, self.database, self.directory, self.contracts.get)
+        app.state.proofs = self.new_proofs()
+        app.state.authorization = AuthorizationServer(
+            self.settings, self.keys, self.database, self.directory, self.contracts.get, app.state.proofs
+        )
         app.include_router(api.router)
         app.include_router(oauth.router)
         app.add_exception_handler(ExchangeError, _problem)
         app.add_exception_handler(RequestValidationError, _invalid)
         return app
+
+    def new_proofs(self) -> Proofs:
+        """As a replica of this exchange has them at its start."""
+        return Proofs(ISSUER, self.keys.secret("dpop_nonce"), self.database)
 
     def mount(self, more: APIRouter) -> None:
         self.app.include_router(more)
@@ -90,9 +98,9 @@ class Exchange:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
-    def ask_token_by_key(self, assertion: str, **form: str) -> Any:
+    def ask_token_by_key(self, assertion: str, *, headers: dict[str, str] | None = None, **form: str) -> Any:
         proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-        return self.http.post("/oauth/token", data={"grant_type": "client_credentials"} | proof | form)
+        return self.http.post("/oauth/token", data={"grant_type": "client_credentials"} | proof | form, headers=headers)
 
     def make_organization(self, name: str = "Port Credit Mobility Inc.", *, approve: bool = True, kind: str = "partner") -> str:
         made = self.http.post("/v1/organizations", json={"name": name, "kind": kind}, headers=self.operator)

@@ -222,8 +222,7 @@ def test_deeply_nested_assertion_is_refused(exchange: Exchange) -> None:
 def test_assertion_of_another_type_is_refused(exchange: Exchange, strong: str, key: ECKey) -> None:
     assert exchange.ask_token_by_key(assertion(strong, key, header={"typ": "at+jwt"})).status_code == 401
     assert exchange.ask_token_by_key(assertion(strong, key, header={"typ": "client-authentication+jwt"})).status_code == 200
-    form = {"client_assertion_type": "urn:other"}
-    assert exchange.ask_token_by_key(assertion(strong, key), **form).status_code == 401
+    assert exchange.ask_token_by_key(assertion(strong, key), client_assertion_type="urn:other").status_code == 401
 
 
 def test_database_that_is_away_is_told_in_oauths_form(exchange: Exchange, strong: str, key: ECKey) -> None:

@@ -1,0 +1,66 @@
+"""A program that proves possession of its key by hand (RFC 9449), so that tests can send what no good client would."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from joserfc import jws
+from joserfc.jwk import ECKey, Key
+
+
+class _SignsAnything(jws.JWSRegistry):
+    max_header_length = 1 << 20
+    max_payload_length = 1 << 20
+
+    def get_alg(self, name: str) -> Any:
+        """Any algorithm, without a word on its age."""
+        return self.algorithms[name]
+
+    def check_header(self, header: dict[str, Any]) -> None:
+        """Whatever it says."""
+
+
+class Prover:
+    """Makes proofs with one key; `nonce` is what the exchange told last: see `hear`."""
+
+    def __init__(self, key: Key | None = None, algorithm: str = "ES256") -> None:
+        self.key = key or ECKey.generate_key("P-256")
+        self.algorithm = algorithm
+        self.nonce: str | None = None
+
+    @property
+    def thumbprint(self) -> str:
+        """RFC 7638."""
+        return self.key.thumbprint()
+
+    def hear(self, headers: Mapping[str, str]) -> None:
+        """Keep the nonce of an answer."""
+        self.nonce = headers.get("DPoP-Nonce", self.nonce)
+
+    def proof(
+        self,
+        method: str,
+        url: str,
+        token: str | None = None,
+        *,
+        header: Mapping[str, Any] | None = None,
+        key: Key | None = None,
+        **claims: Any,
+    ) -> str:
+        """A proof; `header` and `claims` replace its own, None takes one out. It is signed by `key`, if given, and shows its own."""
+        ath = None if token is None else base64.urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode()
+        said = {"jti": secrets.token_hex(8), "htm": method, "htu": url, "iat": int(time.time()), "ath": ath, "nonce": self.nonce} | claims
+        head = {"typ": "dpop+jwt", "alg": self.algorithm, "jwk": self.key.as_dict(private=False)} | dict(header or {})
+        payload = json.dumps({name: value for name, value in said.items() if value is not None})
+        protected = {name: value for name, value in head.items() if value is not None}
+        return jws.serialize_compact(protected, payload, key or self.key, registry=_SignsAnything())
+
+    def headers(self, method: str, url: str, token: str, **claims: Any) -> dict[str, str]:
+        """The headers of a call with this token."""
+        return {"Authorization": f"DPoP {token}", "DPoP": self.proof(method, url, token, **claims)}

@@ -28,18 +28,20 @@ def connected(*, anonymous: bool = False) -> Iterator[Client]:
     except ProblemError as problem:
         fail(str(problem), problem.hint, *(f"{error.get('pointer')}: {error.get('detail')}" for error in problem.errors))
     except httpx2.TransportError as error:
-        fail(f"{os.environ.get('EXCHANGE_URL')} does not answer: {error}", "Is EXCHANGE_URL right, and the exchange up?")
+        address = os.environ.get("EXCHANGE_ADDRESS") or os.environ.get("EXCHANGE_URL")
+        fail(f"{address} does not answer: {error}", "Is EXCHANGE_URL right, and the exchange up?")
 
 
 def _client(*, anonymous: bool) -> Client:
-    url = os.environ.get("EXCHANGE_URL")
+    url = os.environ.get("EXCHANGE_URL")  # the issuer; EXCHANGE_ADDRESS is where it is reached, if that is elsewhere
     if not url:
         raise typer.BadParameter("Set EXCHANGE_URL to the exchange's root, for example https://exchange.example.")
     client_id = os.environ.get("EXCHANGE_CLIENT_ID")
+    address = os.environ.get("EXCHANGE_ADDRESS")
     if anonymous or client_id is None:
-        return Client(url)
+        return Client(url, address=address)
     if key_file := os.environ.get("EXCHANGE_CLIENT_KEY_FILE"):
-        return Client(url, client_id, key=json.loads(read_private(Path(key_file))))
+        return Client(url, client_id, key=json.loads(read_private(Path(key_file))), address=address)
     secret = os.environ.get("EXCHANGE_CLIENT_SECRET")
     if secret_file := os.environ.get("EXCHANGE_CLIENT_SECRET_FILE"):
         secret = read_private(Path(secret_file)).strip()
@@ -47,7 +49,7 @@ def _client(*, anonymous: bool) -> Client:
         raise typer.BadParameter(
             "EXCHANGE_CLIENT_ID needs EXCHANGE_CLIENT_SECRET, EXCHANGE_CLIENT_SECRET_FILE or EXCHANGE_CLIENT_KEY_FILE (a JWK)."
         )
-    return Client(url, client_id, secret=secret)
+    return Client(url, client_id, secret=secret, address=address)
 
 
 def read_private(path: Path) -> str:

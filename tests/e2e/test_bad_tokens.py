@@ -170,13 +170,13 @@ def test_a_token_for_a_contract_of_others_is_not_given(district: District, gatew
     contract = district.contract(consumer)
     stranger = gateway.partner("Stranger", scopes=READER)
     assert stranger.credentials is not None
-    key = stranger.credentials._key
-    assert key is not None
+    signer = stranger.credentials._signer
+    assert signer is not None
     form = {
         "grant_type": "client_credentials",
         "client_id": stranger.credentials.client_id,
         "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        "client_assertion": stranger.credentials._assertion(key),
+        "client_assertion": stranger.credentials._assertion(signer),
         "authorization_details": json.dumps([{"type": "data_contract", "contract": contract, "actions": ["read"]}]),
     }
 

@@ -53,6 +53,8 @@ def test_a_client_that_was_revoked_hears_nothing_more(gateway: Gateway, numbers:
     with Listener(reader, contract) as listener, Listener(gateway.client(), numbers.slug) as other:
         numbers.publish(1)
         listener.wait_for(1)
+        assert reader.credentials is not None
+        token = reader.credentials.token(reader.http)
         client = f"/v1/clients/{me['client']['id']}"
         if how == "delete":
             operator.request("DELETE", client)
@@ -63,8 +65,7 @@ def test_a_client_that_was_revoked_hears_nothing_more(gateway: Gateway, numbers:
 
         assert listener.wait_for_end()["code"] == "policy_denied"
         assert listener.numbers == [1]
-    assert reader.credentials is not None
-    answer = send(gateway.client(), "GET", "/v1/me", token=reader.credentials._held[contract].value)
+    answer = send(gateway.client(), "GET", "/v1/me", token=token)
     problem(answer, "token_invalid")
 
 

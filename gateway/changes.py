@@ -43,6 +43,7 @@ ONLY_ALLOWS = frozenset(
         "notice_written",
         "offer_created",
         "organization_created",
+        "person_created",
     },
 )
 """The kinds that can only allow something."""
@@ -63,6 +64,8 @@ FORBIDS = frozenset(
         "dataset_changed",
         "licence_revoked",
         "organization_changed",
+        "person_changed",
+        "person_signed_out",
         "policy_activated",
         "refusals_imported",
         "schema_published",

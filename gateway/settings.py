@@ -5,10 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import SettingsRefused
+
+PERSON_ROLES = frozenset({"data_steward", "privacy_officer", "auditor", "operator"})
+"""What the groups of the city's provider may stand for. Who administers a partner is said here, by an operator."""
+LEAST_APPROVAL_WAIT_H = 24
+
+
+class FurtherProvider(BaseModel):
+    """A further OpenID provider, for people of partners. It cannot say that somebody has a role."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str
+    client_id: str
+    scope: str = "openid profile"
 
 
 class Settings(BaseSettings):
@@ -42,6 +56,28 @@ class Settings(BaseSettings):
     sessions_per_minute: int = Field(10, ge=1, description="Codes of persons that are tried, per address.")
     lease_s: float = Field(2.0, ge=0.5, le=60, description="Seconds of a replica's lease: so long a silent one may hold up who forbids.")
     stop_grace_s: float = Field(5.0, ge=0, description="Seconds that a stopping gateway gives its streams to end with a cursor.")
+
+    oidc_issuer: str = Field("", description="The city's OpenID provider, at which people sign in; empty: none.")
+    oidc_client_id: str = Field("", description="The public client of the command line there, with a loopback redirect.")
+    oidc_web_client_id: str = Field("", description="The client of the web session there, and its secret:")
+    oidc_web_client_secret: SecretStr = SecretStr("")
+    oidc_scope: str = Field("openid profile", description="What is asked of the provider.")
+    oidc_roles_claim: str = Field("groups", description="The claim of the ID token that names groups.")
+    oidc_roles: dict[str, str] = Field(default_factory=dict, description='JSON, group to role: `{"privacy-office": "privacy_officer"}`.')
+    oidc_employee_claim: str = Field("", description="The claim with the verified number of an employee, for four eyes.")
+    oidc_acr: str = Field("", description="The `acr` that counts as fresh proof of a person; empty: any, if it is recent.")
+    oidc_further: tuple[FurtherProvider, ...] = Field((), description="JSON: further providers, whose people get roles here alone.")
+    local_accounts: bool | None = Field(
+        None, description="Accounts with a password of this exchange's own; by default in development only."
+    )
+    person_session_h: int = Field(12, ge=1, le=24, description="Hours after which a person signs in again, whatever they do.")
+    person_idle_min: int = Field(30, ge=1, le=240, description="Minutes after which an idle browser session ends.")
+    approval_wait_h: int = Field(24, ge=0, description="Hours that a new account, or one with other roles, waits before it approves.")
+
+    @property
+    def with_local_accounts(self) -> bool:
+        """True if people may sign in by name and password."""
+        return self.development if self.local_accounts is None else self.local_accounts
 
     @property
     def embedded(self) -> bool:
@@ -79,4 +115,26 @@ class Settings(BaseSettings):
             )
         if not self.policy_token.get_secret_value():
             raise SettingsRefused("Production needs EXCHANGE_POLICY_TOKEN: OPA and the gateway prove themselves to each other with it.")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_unsafe_sign_in(self) -> Self:
+        providers = [issuer for issuer in (self.oidc_issuer, *(further.issuer for further in self.oidc_further)) if issuer]
+        if len(set(providers)) < len(providers):
+            raise SettingsRefused("EXCHANGE_OIDC_FURTHER names a provider that is there already.")
+        unknown = sorted(set(self.oidc_roles.values()) - PERSON_ROLES)
+        if unknown:
+            raise SettingsRefused(
+                f"EXCHANGE_OIDC_ROLES gives the role {unknown[0]!r}, which no provider gives: {', '.join(sorted(PERSON_ROLES))}."
+            )
+        if self.oidc_issuer and not (self.oidc_client_id or self.oidc_web_client_id):
+            raise SettingsRefused("EXCHANGE_OIDC_ISSUER needs EXCHANGE_OIDC_CLIENT_ID or EXCHANGE_OIDC_WEB_CLIENT_ID, or both.")
+        if self.environment == "development":
+            return self
+        if any(not issuer.startswith("https://") for issuer in providers):
+            raise SettingsRefused("Production takes an OpenID provider by https alone: see EXCHANGE_OIDC_ISSUER.")
+        if self.approval_wait_h < LEAST_APPROVAL_WAIT_H:
+            raise SettingsRefused(
+                "Production lets a new account wait for 24 hours before it approves: EXCHANGE_APPROVAL_WAIT_H may raise that."
+            )
         return self

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.access.decision import ENFORCED, PROMISED
 from gateway.errors import catalogue
-from gateway.identity.scopes import ROLES, SCOPES
+from gateway.identity.roles import ROLES
+from gateway.identity.scopes import SCOPES
 from gateway.keys import KEY_ENCRYPTION, SECRET_USES, SIGNING_USES
 from gateway.settings import Settings
 

@@ -135,7 +135,7 @@ class Access:
     def _count_denial(self, decision: Decision, question: Question, caller: Principal) -> None:
         contract = question.contract
         self._denials.count(
-            caller.client_id,
+            caller.actor,
             question.dataset.slug,
             contract.id if contract else None,
             decision.codes,
@@ -193,7 +193,7 @@ class Access:
                     id=decision.id,
                     at=at,
                     action=question.action,
-                    client_id=caller.client_id if caller else None,
+                    client_id=caller.actor if caller else None,
                     organization_id=caller.organization_id if caller else None,
                     dataset_slug=question.dataset.slug,
                     contract_id=about,
@@ -211,7 +211,7 @@ class Access:
                 Entry(
                     kind="decision",
                     action=question.action,
-                    actor=caller.client_id if caller else None,
+                    actor=caller.actor if caller else None,
                     organization=caller.organization_id if caller else None,
                     dataset=question.dataset.slug,
                     contract=about,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -35,7 +36,8 @@ from gateway.identity.principal import Allow, Principal
 router = APIRouter(prefix="/v1", tags=["identity"], route_class=IdempotentRoute)
 
 Caller = Annotated[Principal, Allow()]
-Approver = Annotated[Principal, Allow("organizations:write", roles=("operator",))]
+Operator = Annotated[Principal, Allow("organizations:write", roles=("operator",))]
+Approver = Annotated[Principal, Allow("organizations:write", roles=("operator",), fresh=True)]
 ClientReader = Annotated[Principal, Allow("clients:write")]
 ClientMaker = Annotated[Principal, Allow("clients:write", roles=("operator",))]
 
@@ -65,21 +67,27 @@ def example(value: dict[str, Any]) -> Any:
     return Body(openapi_examples={"example": {"value": value}})
 
 
-@router.get("/me", summary="Who I am", responses=shows(ME_EXAMPLE))
+@router.get("/me", summary="Who I am", response_model_exclude_none=True, responses=shows(ME_EXAMPLE))
 def me(request: Request, caller: Caller) -> Me:
+    """A client, or a person who signed in: organization, roles, scopes, and the contracts that this token names."""
     directory = request.app.state.identity
-    organization, client = directory.organization(caller.organization_id), directory.client(caller.client_id)
-    return Me.model_validate(
-        {
-            "organization": {name: getattr(organization, name) for name in ("id", "name", "kind", "standing")},
-            "client": {name: getattr(client, name) for name in ("id", "name", "token_endpoint_auth_method")},
-            "roles": sorted(caller.roles),
-            "scopes": sorted(caller.scopes),
-            "contracts": sorted(caller.contracts),
-            "strong": caller.strong,
-            "expires_at": rfc3339(caller.expires_at),
-        }
-    )
+    shown: dict[str, Any] = {
+        "roles": sorted(caller.roles),
+        "scopes": sorted(caller.scopes),
+        "contracts": sorted(caller.contracts),
+        "strong": caller.strong,
+        "expires_at": rfc3339(caller.expires_at),
+    }
+    organization = directory.organization(caller.organization_id)
+    if organization is not None:
+        shown["organization"] = {name: getattr(organization, name) for name in ("id", "name", "kind", "standing")}
+    if caller.person is not None:
+        at = datetime.fromtimestamp(caller.person.auth_time, UTC)
+        shown["person"] = {"id": caller.person.id, "auth_time": rfc3339(at), "acr": caller.person.acr}
+    else:
+        client = directory.client(caller.client_id)
+        shown["client"] = {name: getattr(client, name) for name in ("id", "name", "token_endpoint_auth_method")}
+    return Me.model_validate(shown)
 
 
 @router.get(
@@ -107,7 +115,7 @@ def list_organizations(
 def make_organization(
     wanted: Annotated[NewOrganization, example({key: ORGANIZATION_EXAMPLE[key] for key in ("name", "kind", "contact")})],
     session: Transaction,
-    caller: Approver,
+    caller: Operator,
     response: Response,
 ) -> OrganizationDocument:
     organization = organizations.make(session, caller, name=wanted.name, kind=wanted.kind, contact=wanted.contact)
@@ -125,7 +133,7 @@ def change_organization(
     organization_id: str,
     wanted: Annotated[OrganizationChange, example({"contact": "data@portcreditmobility.example"})],
     session: Transaction,
-    caller: Approver,
+    caller: Operator,
     response: Response,
     if_match: IfMatch = None,
 ) -> OrganizationDocument:
@@ -141,7 +149,7 @@ def approve_organization(organization_id: str, session: Transaction, caller: App
 
 
 @router.post("/organizations/{organization_id}/suspend", summary="Suspend an organization", responses=shows(ORGANIZATION_EXAMPLE))
-def suspend_organization(organization_id: str, session: Transaction, caller: Approver, response: Response) -> OrganizationDocument:
+def suspend_organization(organization_id: str, session: Transaction, caller: Operator, response: Response) -> OrganizationDocument:
     """Its tokens are refused from now on, until it is approved again."""
     return _moved(session, caller, organization_id, "suspend", response)
 

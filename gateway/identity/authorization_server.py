@@ -26,6 +26,7 @@ from gateway.identity.authorization_details import ContractParties, read_authori
 from gateway.identity.client_authentication import METHODS, AuthenticatedClient, ClientAuthentication
 from gateway.identity.directory import Directory
 from gateway.identity.dpop import Proof, ProofRefused
+from gateway.identity.principal import Principal
 from gateway.identity.proofs import Proofs
 from gateway.identity.scopes import SCOPES
 from gateway.identity.tokens import AccessToken
@@ -211,8 +212,8 @@ class _Introspection(IntrospectionEndpoint):  # type: ignore[misc] # Authlib has
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> _Introspected | None:  # noqa: ARG002 - a hint may be ignored
         try:
-            self.server.directory.authenticate(token_string)
-            return _Introspected(self.server.directory.read_token(token_string))
+            principal = self.server.directory.authenticate(token_string)
+            return _Introspected(self.server.directory.read_token(token_string), principal)
         except ExchangeError:
             return None
 
@@ -224,12 +225,11 @@ class _Introspection(IntrospectionEndpoint):  # type: ignore[misc] # Authlib has
     def introspect_token(self, token: _Introspected) -> dict[str, Any]:
         said = token.said
         issuer: str = self.server.directory.issuer
-        principal_scopes = self.server.directory.client(said.client_id).scopes & said.scopes
         answer: dict[str, Any] = {
             "active": True,
             "client_id": said.client_id,
-            "sub": said.client_id,
-            "scope": " ".join(sorted(principal_scopes)),
+            "sub": token.principal.actor,
+            "scope": " ".join(sorted(token.principal.scopes)),
             "token_type": "Bearer",
             "iss": issuer,
             "aud": issuer,
@@ -245,8 +245,9 @@ class _Introspection(IntrospectionEndpoint):  # type: ignore[misc] # Authlib has
 class _Introspected:
     """A token that was accepted, in the manner of Authlib's `TokenMixin`."""
 
-    def __init__(self, said: AccessToken) -> None:
+    def __init__(self, said: AccessToken, principal: Principal) -> None:
         self.said = said
+        self.principal = principal
 
     def is_expired(self) -> bool:
         return self.said.expires_at <= time.time()

@@ -139,8 +139,8 @@ def _tell(
     entry = Entry(
         kind=kind,
         action=action,
-        actor=by.client_id if by else None,
-        organization=by.organization_id if by else None,
+        actor=by.actor if by else None,
+        organization=by.organization_id or None if by else None,
         change=number,
         detail={"client": client.id, "organization": client.organization_id} | more,
         consumer=client.organization_id,

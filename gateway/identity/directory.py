@@ -19,7 +19,10 @@ from sqlalchemy.orm import Session
 from gateway.changes import Change
 from gateway.errors import ExchangeError
 from gateway.identity.models import Client, Organization
+from gateway.identity.people_directory import PersonDirectory, PersonView
+from gateway.identity.person_facts import PersonFacts
 from gateway.identity.principal import Principal
+from gateway.identity.roles import scopes_of
 from gateway.identity.tokens import AccessToken, read_token
 from gateway.keys import Keys
 
@@ -64,8 +67,8 @@ class _Seen:
 
     principal: Principal
     expires_at: int
-    client: ClientView
-    organization: OrganizationView
+    client: ClientView | PersonView
+    organization: OrganizationView | None
 
 
 class Directory:
@@ -78,14 +81,17 @@ class Directory:
         self._organizations: dict[str, OrganizationView] = {}
         self._clients: dict[str, ClientView] = {}
         self._seen: dict[bytes, _Seen] = {}
+        self.people = PersonDirectory()
 
     def load(self, session: Session) -> None:
         """Read all, at start."""
         self._organizations = {row.id: _organization_view(row) for row in session.scalars(select(Organization))}
         self._clients = {row.id: _client_view(row) for row in session.scalars(select(Client))}
+        self.people.load(session)
 
     def on_changes(self, session: Session, changes: Sequence[Change]) -> None:
         """Read again what these changes are about."""
+        self.people.on_changes(session, changes)
         organizations = {change.object for change in changes if change.kind.startswith("organization_")}
         clients = {change.object for change in changes if change.kind.startswith("client_")}
         for organization_id in organizations:
@@ -130,9 +136,60 @@ class Directory:
         return read_token(token, self._token_keys, self.issuer)
 
     def _is_current(self, seen: _Seen) -> bool:
-        return self._clients.get(seen.client.id) is seen.client and self._organizations.get(seen.organization.id) is seen.organization
+        if isinstance(seen.client, PersonView):
+            return False  # people call rarely, and how they stand is looked up in no time
+        organization = seen.organization
+        return (
+            self._clients.get(seen.client.id) is seen.client
+            and self._organizations.get(organization.id if organization else "") is organization
+        )
+
+    def person_as_principal(
+        self,
+        person: PersonFacts,
+        *,
+        client_id: str,
+        scopes: frozenset[str],
+        expires_at: int,
+        token_id: str,
+        key_thumbprint: str | None = None,
+    ) -> Principal:
+        """A person who signed in, with today's roles, and those of `scopes` that these give. Raises `token_invalid`.
+
+        While their organization is not approved they are nobody's, and have the role `resident` alone. `expires_at` as in a token.
+        """
+        found = self.people.signed_in(person)
+        organization = self._organizations.get(found.organization_id or "")
+        if organization is not None and organization.standing != "approved":
+            organization = None
+        roles = found.roles_in(organization)
+        return Principal(
+            client_id=client_id,
+            organization_id=organization.id if organization else "",
+            scopes=scopes & scopes_of(roles),
+            roles=roles,
+            contracts=frozenset(),
+            strong=False,
+            expires_at=datetime.fromtimestamp(expires_at, UTC),
+            token_id=token_id,
+            key_thumbprint=key_thumbprint,
+            person=person,
+        )
+
+    def _look_up_person(self, said: AccessToken, person: PersonFacts) -> _Seen:
+        principal = self.person_as_principal(
+            person,
+            client_id=said.client_id,
+            scopes=said.scopes,
+            expires_at=said.expires_at,
+            token_id=said.token_id,
+            key_thumbprint=said.key_thumbprint,
+        )
+        return _Seen(principal, said.expires_at, self.people.signed_in(person), None)
 
     def _look_up(self, said: AccessToken) -> _Seen:
+        if said.person is not None:
+            return self._look_up_person(said, said.person)
         client = self._clients.get(said.client_id)
         if client is None or client.standing != "active":
             raise ExchangeError("token_invalid", "The client of this token is not active.")

@@ -132,11 +132,22 @@ class MyClient(Named):
     token_endpoint_auth_method: Method
 
 
-class Me(Document):
-    """Who the caller is: `contracts` are those that this token names, `strong` says that it was issued to a key."""
+class MyPerson(Document):
+    """The person who signed in: `auth_time` is when they last proved who they are."""
 
-    organization: MyOrganization
-    client: MyClient
+    id: str
+    auth_time: Time
+    acr: str | None = None
+
+
+class Me(Document):
+    """Who the caller is: a client, or a person, who may belong to no organization. `contracts` are those that this token names,
+    `strong` says that it was issued to a key.
+    """
+
+    organization: MyOrganization | None = None
+    client: MyClient | None = None
+    person: MyPerson | None = None
     roles: list[str]
     scopes: list[str]
     contracts: list[str]

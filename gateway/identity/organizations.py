@@ -68,8 +68,8 @@ def _tell(session: Session, change_kind: str, action: str, organization: Organiz
     entry = Entry(
         kind="organization",
         action=action,
-        actor=by.client_id if by else None,
-        organization=by.organization_id if by else None,
+        actor=by.actor if by else None,
+        organization=by.organization_id or None if by else None,
         change=number,
         detail={"organization": organization.id, "standing": organization.standing},
         consumer=organization.id,

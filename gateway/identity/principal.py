@@ -6,7 +6,8 @@ def read(caller: Anybody) -> ...
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from fastapi.security import OAuth2
 
 from gateway.errors import ExchangeError
 from gateway.identity.client_keys import ALGORITHMS
+from gateway.identity.person_facts import PersonFacts
 from gateway.identity.possession import NotHeld, require_possession
 from gateway.identity.scopes import SCOPES
 
@@ -24,11 +26,17 @@ if TYPE_CHECKING:
     from gateway.identity.directory import Directory
 
 
+FRESH_S = 300
+"""How long ago, in seconds, a person may have signed in for acts that ask for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A client with an accepted token. `contracts` are those that the token's authorization details name (RFC 9396);
-    `strong`: the client proved itself by private key when the token was issued. `key_thumbprint`: of the key that the token
-    is bound to and that this request was proved with (RFC 9449), None for a bearer token. Never stored.
+    """A client, or a person by way of one, with an accepted token. `contracts` are those that the token's authorization details name
+    (RFC 9396); `strong`: the client proved itself by private key when the token was issued. `key_thumbprint`: of the key that the
+    token is bound to and that this request was proved with (RFC 9449), None for a bearer token. Never stored.
+
+    `organization_id` is empty for a person who belongs to none.
     """
 
     client_id: str
@@ -40,6 +48,12 @@ class Principal:
     expires_at: datetime
     token_id: str
     key_thumbprint: str | None = None
+    person: PersonFacts | None = None
+
+    @property
+    def actor(self) -> str:
+        """Who acts, for the audit log: the person (`per_...`), else the client."""
+        return self.person.id if self.person else self.client_id
 
 
 CALLER = "exchange.caller"
@@ -59,31 +73,51 @@ ACCESS_TOKEN = OAuth2(
 )
 
 
-def allow(*scopes: str, roles: Sequence[str] = ()) -> Callable[..., Awaitable[Principal]]:
-    """A dependency that answers with the principal if its token has every one of `scopes` and it holds one of `roles`.
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call: a dependency that answers with the principal if its token has every one of `scopes`, it holds one of `roles`, and
 
-    Raises `token_missing`, `token_invalid`, `token_expired` (401), `scope_missing`, `role_missing` (403).
+    `person`: it is a person, not a program; `fresh`: if it is a person, they signed in less than `FRESH_S` ago (RFC 9470).
+
+    Raises `token_missing`, `token_invalid`, `token_expired`, `insufficient_user_authentication` (401), `scope_missing`, `role_missing`,
+    `person_required` (403).
     """
 
-    async def allowed(request: Request, _header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal:
+    scopes: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    person: bool = False
+    fresh: bool = False
+
+    async def __call__(self, request: Request, _header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal:
         caller = await authenticate(request)
         if caller is None:
             raise ExchangeError("token_missing", headers={"WWW-Authenticate": challenge(request)})
-        missing = [scope for scope in scopes if scope not in caller.scopes]
+        missing = [scope for scope in self.scopes if scope not in caller.scopes]
         if missing:
-            header = challenge(request, error="insufficient_scope", scope=" ".join(scopes))
+            header = challenge(request, error="insufficient_scope", scope=" ".join(self.scopes))
             raise ExchangeError("scope_missing", f"The token lacks {' '.join(missing)}.", headers={"WWW-Authenticate": header})
-        if roles and not caller.roles.intersection(roles):
+        if self.roles and not caller.roles.intersection(self.roles):
             header = challenge(request)
-            raise ExchangeError("role_missing", f"This needs the role {' or '.join(roles)}.", headers={"WWW-Authenticate": header})
+            raise ExchangeError("role_missing", f"This needs the role {' or '.join(self.roles)}.", headers={"WWW-Authenticate": header})
+        if self.person and caller.person is None:
+            raise ExchangeError("person_required", headers={"WWW-Authenticate": challenge(request)})
+        if self.fresh and caller.person is not None:
+            _check_fresh(request, caller.person)
         return caller
 
-    return allowed
+
+def _check_fresh(request: Request, person: PersonFacts) -> None:
+    """Raises `insufficient_user_authentication`, whose challenge says what would suffice (RFC 9470 section 3)."""
+    wanted: str = request.app.state.settings.oidc_acr
+    if time.time() - person.auth_time <= FRESH_S and wanted in {"", person.acr}:
+        return
+    header = challenge(request, error="insufficient_user_authentication", acr_values=wanted or None, max_age=str(FRESH_S))
+    raise ExchangeError("insufficient_user_authentication", headers={"WWW-Authenticate": header})
 
 
-def Allow(*scopes: str, roles: Sequence[str] = ()) -> Any:  # noqa: N802 - it stands where a type stands, as `Depends` does
-    """`caller: Annotated[Principal, Allow("scope", roles=("auditor",))]`. Without scopes: any accepted token."""
-    security: params.Security = Security(allow(*scopes, roles=roles), scopes=list(scopes))
+def Allow(*scopes: str, roles: Sequence[str] = (), person: bool = False, fresh: bool = False) -> Any:  # noqa: N802 - it stands where a type stands, as `Depends` does
+    """`caller: Annotated[Principal, Allow("scope", roles=("auditor",))]`. Without scopes: any accepted token. See `Rule`."""
+    security: params.Security = Security(Rule(scopes, tuple(roles), person, fresh), scopes=list(scopes))
     return security
 
 
@@ -127,7 +161,7 @@ async def _authenticate(request: Request) -> Principal | None:
 
 
 def challenge(
-    request: Request, *, error: str | None = None, description: str | None = None, scope: str | None = None, scheme: str | None = None
+    request: Request, *, error: str | None = None, description: str | None = None, scheme: str | None = None, **more: str | None
 ) -> str:
     """The value of `WWW-Authenticate` (RFC 6750 section 3, RFC 9449 section 7.1), with where to learn the rest (RFC 9728 section 5.1).
 
@@ -139,7 +173,7 @@ def challenge(
     parts = {
         "error": error,
         "error_description": (description or "").replace("\\", "").replace('"', "'") or None,
-        "scope": scope,
+        **more,
         "resource_metadata": f"{directory.issuer}/.well-known/oauth-protected-resource",
     }
     if used == "DPoP":

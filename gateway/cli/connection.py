@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
+from connectors import environment
 from connectors.client import Client, ProblemError
+from connectors.environment import from_environment
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one document, as the exchange gave it.")]
 """The option of every command that prints data."""
@@ -33,32 +35,18 @@ def connected(*, anonymous: bool = False) -> Iterator[Client]:
 
 
 def _client(*, anonymous: bool) -> Client:
-    url = os.environ.get("EXCHANGE_URL")  # the issuer; EXCHANGE_ADDRESS is where it is reached, if that is elsewhere
-    if not url:
-        raise typer.BadParameter("Set EXCHANGE_URL to the exchange's root, for example https://exchange.example.")
-    client_id = os.environ.get("EXCHANGE_CLIENT_ID")
-    address = os.environ.get("EXCHANGE_ADDRESS")
-    if anonymous or client_id is None:
-        return Client(url, address=address)
-    if key_file := os.environ.get("EXCHANGE_CLIENT_KEY_FILE"):
-        return Client(url, client_id, key=json.loads(read_private(Path(key_file))), address=address)
-    secret = os.environ.get("EXCHANGE_CLIENT_SECRET")
-    if secret_file := os.environ.get("EXCHANGE_CLIENT_SECRET_FILE"):
-        secret = read_private(Path(secret_file)).strip()
-    if not secret:
-        raise typer.BadParameter(
-            "EXCHANGE_CLIENT_ID needs EXCHANGE_CLIENT_SECRET, EXCHANGE_CLIENT_SECRET_FILE or EXCHANGE_CLIENT_KEY_FILE (a JWK)."
-        )
-    return Client(url, client_id, secret=secret, address=address)
+    try:
+        return from_environment(anonymous=anonymous)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def read_private(path: Path) -> str:
     """The text of a file that only its owner may read. Raises `typer.BadParameter`."""
-    if not path.is_file():
-        raise typer.BadParameter(f"There is no file {path}.")
-    if path.stat().st_mode & 0o077:
-        raise typer.BadParameter(f"{path} is readable by others: chmod 600 it.")
-    return path.read_text("utf-8")
+    try:
+        return environment.read_private(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def document(given: str) -> Any:

@@ -70,6 +70,7 @@ FORBIDS = frozenset(
         "refusals_imported",
         "schema_published",
         "subject_erased",
+        "token_revoked",
     },
 )
 """The kinds that forbid something, or may (design, section 6). `gateway/remembered/kinds.py` says of each how it outlives the database."""
@@ -116,6 +117,11 @@ def note(session: Session, kind: str, about: str) -> int:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     return int(n)
+
+
+def await_again(session: Session, n: int) -> None:
+    """Let the commit of this transaction wait for a forbidding change of before, as the one that made it did."""
+    session.info["forbids"] = max(n, session.info.get("forbids", 0))
 
 
 def last(session: Session) -> int:

@@ -52,7 +52,7 @@ class Access:
     def __init__(self, engine: PolicyEngine, database: Database, people: Directory, catalog: Catalog, denials: Denials) -> None:
         self.engine = engine
         self._database = database
-        self._people = people
+        self.people = people
         self._catalog = catalog
         self._denials = denials
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class Access:
             "cli_of_the_consumer", contract.consumer_id, frozenset(), frozenset(), frozenset(), strong=True, expires_at=now(), token_id=""
         )
         question = Question("propose", consumer, dataset, contract.purpose, replace(contract, state="proposed"))
-        facts = gather(question, self._people, now())
+        facts = gather(question, self.people, now())
         facts["client"]["standing"] = "active"
         return self._ask(facts).document
 
@@ -160,7 +160,7 @@ class Access:
     def _compute(self, question: Question) -> Decision:
         generation = self._generation
         at = now()
-        facts = gather(question, self._people, at)
+        facts = gather(question, self.people, at)
         answer = self._ask(facts)
         if answer.revision != self._revision:
             raise ExchangeError("policy_switching", headers={"Retry-After": "1"})

@@ -1,4 +1,4 @@
-"""The authorization server, on Authlib's core: `client_credentials` (RFC 6749 section 4.4), RFC 9068 tokens, introspection.
+"""The authorization server, on Authlib's core: `client_credentials` (RFC 6749 section 4.4), RFC 9068 tokens, bound by DPoP (RFC 9449).
 
 Authlib's defaults that are replaced here: tokens that live ten days, an `aud` that is the client, tokens in the debug log,
 `null` for a token that is rubbish, a lookup of the client that tells whether it exists.
@@ -6,7 +6,6 @@ Authlib's defaults that are replaced here: tokens that live ten days, an `aud` t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ from authlib.oauth2 import AuthorizationServer as AuthlibServer
 from authlib.oauth2 import OAuth2Error, OAuth2Request
 from authlib.oauth2.rfc6749 import ClientCredentialsGrant, InvalidRequestError, UnauthorizedClientError
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
-from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
 from joserfc.jwk import KeySet
 from starlette.datastructures import Headers
@@ -26,10 +24,10 @@ from gateway.identity.authorization_details import ContractParties, read_authori
 from gateway.identity.client_authentication import METHODS, AuthenticatedClient, ClientAuthentication
 from gateway.identity.directory import Directory
 from gateway.identity.dpop import Proof, ProofRefused
-from gateway.identity.principal import Principal
+from gateway.identity.introspection import Introspection
 from gateway.identity.proofs import Proofs
+from gateway.identity.revocation import Revocation
 from gateway.identity.scopes import SCOPES
-from gateway.identity.tokens import AccessToken
 from gateway.keys import Keys
 from gateway.settings import Settings
 
@@ -38,7 +36,7 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 class AuthorizationServer:
-    """The token and the introspection endpoint. Synchronous and thread-safe: call it in a worker thread."""
+    """The endpoints for tokens. Synchronous and thread-safe: call it in a worker thread."""
 
     def __init__(
         self,
@@ -50,7 +48,7 @@ class AuthorizationServer:
         proofs: Proofs,
     ) -> None:
         self._proofs = proofs
-        self._protocol = _Protocol(settings, keys, directory, contract_parties, proofs)
+        self._protocol = _Protocol(settings, keys, database, directory, contract_parties, proofs)
         self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"))
         self._protocol.authentication = self._authentication
 
@@ -72,12 +70,16 @@ class AuthorizationServer:
         """The answer of `POST /oauth/introspect` (RFC 7662)."""
         return self._answer(lambda request: self._protocol.create_endpoint_response("introspection", request), headers, form)
 
+    def revoke(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:
+        """The answer of `POST /oauth/revoke` (RFC 7009), given when no replica accepts the token any more."""
+        return self._answer(lambda request: self._protocol.create_endpoint_response("revocation", request), headers, form)
+
     @staticmethod
     def _answer(endpoint: Callable[[_Request], Any], headers: Headers, form: Mapping[str, str], proof: Proof | None = None) -> JSONResponse:
         try:
             answer: JSONResponse = endpoint(_Request(headers, form, proof))
         except ExchangeError as error:
-            if error.status < 500:
+            if error.status < 500 and error.code != "barrier_pending":
                 raise
             body = {"error": "temporarily_unavailable", "error_description": "Try again in a moment."}
             return JSONResponse(body, 503, NO_STORE | {"Retry-After": "2"})
@@ -118,14 +120,24 @@ class _Request(OAuth2Request):  # type: ignore[misc] # Authlib has no types
 class _Protocol(AuthlibServer):  # type: ignore[misc] # Authlib has no types
     authentication: ClientAuthentication
 
-    def __init__(self, settings: Settings, keys: Keys, directory: Directory, contract_parties: ContractParties, proofs: Proofs) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        database: Database,
+        directory: Directory,
+        contract_parties: ContractParties,
+        proofs: Proofs,
+    ) -> None:
         super().__init__(scopes_supported=list(SCOPES))
+        self.database = database
         self.proofs = proofs
         self.directory = directory
         self.contract_parties = contract_parties
         self.register_token_generator("default", _TokenGenerator(settings, keys))
         self.register_grant(_Grant)
-        self.register_endpoint(_Introspection(self))
+        self.register_endpoint(Introspection(self))
+        self.register_endpoint(Revocation(self))
 
     def authenticate_client(self, request: _Request, methods: Sequence[str], endpoint: str = "token") -> AuthenticatedClient:  # noqa: ARG002
         return self.authentication.authenticate(request.headers, request.form)
@@ -152,6 +164,8 @@ class _Grant(ClientCredentialsGrant):  # type: ignore[misc] # Authlib has no typ
         organization = self.server.directory.organization(client.view.organization_id)
         if organization is None or organization.standing != "approved":
             raise UnauthorizedClientError("The organization of this client is not approved: ask the operator.")
+        if any(resource != self.server.directory.issuer for resource in self.request.form.get("resource", "").split(" ") if resource):
+            raise OAuth2Error("Tokens of this exchange are for the exchange itself: leave resource out.", error="invalid_target")
         asked = self.request.form.get("authorization_details")
         client.authorization_details = read_authorization_details(asked, client.view.organization_id, self.server.contract_parties)
         client.key_thumbprint = self._use_proof(client)
@@ -203,54 +217,3 @@ class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc] # Authlib 
         if client.key_thumbprint is not None:
             claims["cnf"] = {"jkt": client.key_thumbprint}
         return claims
-
-
-class _Introspection(IntrospectionEndpoint):  # type: ignore[misc] # Authlib has no types
-    def check_params(self, request: _Request, client: AuthenticatedClient) -> None:  # noqa: ARG002
-        if "token" not in request.form:
-            raise InvalidRequestError("token is missing.")
-
-    def query_token(self, token_string: str, token_type_hint: str | None) -> _Introspected | None:  # noqa: ARG002 - a hint may be ignored
-        try:
-            principal = self.server.directory.authenticate(token_string)
-            return _Introspected(self.server.directory.read_token(token_string), principal)
-        except ExchangeError:
-            return None
-
-    def check_permission(self, token: _Introspected, client: AuthenticatedClient, request: _Request) -> bool:  # noqa: ARG002
-        """Its own tokens; a client of the operating organization, any."""
-        asking = self.server.directory.organization(client.view.organization_id)
-        return token.said.client_id == client.view.id or (asking is not None and asking.standing == "approved" and asking.operates)
-
-    def introspect_token(self, token: _Introspected) -> dict[str, Any]:
-        said = token.said
-        issuer: str = self.server.directory.issuer
-        answer: dict[str, Any] = {
-            "active": True,
-            "client_id": said.client_id,
-            "sub": token.principal.actor,
-            "scope": " ".join(sorted(token.principal.scopes)),
-            "token_type": "Bearer",
-            "iss": issuer,
-            "aud": issuer,
-            "iat": said.issued_at,
-            "exp": said.expires_at,
-            "jti": said.token_id,
-        }
-        if said.authorization_details:
-            answer["authorization_details"] = list(said.authorization_details)
-        return answer
-
-
-class _Introspected:
-    """A token that was accepted, in the manner of Authlib's `TokenMixin`."""
-
-    def __init__(self, said: AccessToken, principal: Principal) -> None:
-        self.said = said
-        self.principal = principal
-
-    def is_expired(self) -> bool:
-        return self.said.expires_at <= time.time()
-
-    def is_revoked(self) -> bool:
-        return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,8 +18,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from gateway.changes import Change
+from gateway.database import now
 from gateway.errors import ExchangeError
-from gateway.identity.models import Client, Organization
+from gateway.identity.models import Client, Organization, RevokedToken
 from gateway.identity.people_directory import PersonDirectory, PersonView
 from gateway.identity.person_facts import PersonFacts
 from gateway.identity.principal import Principal
@@ -82,16 +84,20 @@ class Directory:
         self._clients: dict[str, ClientView] = {}
         self._seen: dict[bytes, _Seen] = {}
         self.people = PersonDirectory()
+        self._revoked: dict[str, datetime] = {}
+        """When a token that was revoked would have expired."""
 
     def load(self, session: Session) -> None:
         """Read all, at start."""
         self._organizations = {row.id: _organization_view(row) for row in session.scalars(select(Organization))}
         self._clients = {row.id: _client_view(row) for row in session.scalars(select(Client))}
         self.people.load(session)
+        self._revoked = {row.id: row.expires_at for row in session.scalars(select(RevokedToken))}
 
     def on_changes(self, session: Session, changes: Sequence[Change]) -> None:
         """Read again what these changes are about."""
         self.people.on_changes(session, changes)
+        self._on_revoked(session, {change.object for change in changes if change.kind == "token_revoked"})
         organizations = {change.object for change in changes if change.kind.startswith("organization_")}
         clients = {change.object for change in changes if change.kind.startswith("client_")}
         for organization_id in organizations:
@@ -104,6 +110,13 @@ class Directory:
                 self._clients.pop(client_id, None)
             else:
                 self._clients[client_id] = _client_view(client)
+
+    def _on_revoked(self, session: Session, tokens: AbstractSet[str]) -> None:
+        if tokens:
+            at = now()
+            rows = session.scalars(select(RevokedToken).where(RevokedToken.id.in_(tokens)))
+            kept = {token: until for token, until in self._revoked.items() if until > at}
+            self._revoked = kept | {row.id: row.expires_at for row in rows}
 
     def organization(self, organization_id: str) -> OrganizationView | None:
         return self._organizations.get(organization_id)
@@ -125,7 +138,13 @@ class Directory:
             self._seen[digest] = seen
         if seen.expires_at <= time.time():
             raise ExchangeError("token_expired")
+        self.require_unrevoked(seen.principal.token_id)
         return seen.principal
+
+    def require_unrevoked(self, token_id: str) -> None:
+        """Return unless this token was revoked (RFC 7009). Raises `token_invalid`."""
+        if token_id in self._revoked:
+            raise ExchangeError("token_invalid", "The token was revoked.")
 
     def public_keys(self) -> dict[str, Any]:
         """The JWKS that tokens and consent receipts are verified with: a key each, so that no receipt is ever taken for a token."""

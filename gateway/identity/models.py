@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, LargeBinary
+from sqlalchemy import JSON, BigInteger, ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gateway.database import Base
@@ -64,8 +64,9 @@ class UsedProof(Base):
 
 
 class RevokedToken(Base):
-    """An access token that was revoked (RFC 7009), until it would have expired."""
+    """An access token that was revoked (RFC 7009), until it would have expired; `change` is the number of the change that did it."""
 
     __tablename__ = "revoked_tokens"
     id: Mapped[str] = mapped_column(primary_key=True)
+    change: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[datetime] = mapped_column(index=True)

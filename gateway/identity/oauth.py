@@ -21,6 +21,8 @@ from gateway.identity.scopes import SCOPES
 
 router = APIRouter(tags=["oauth"])
 
+REPEATABLE = "resource"
+"""The one parameter that may be there several times (RFC 8707 section 2). A URI has no space: joined by one, none is lost."""
 LONGEST_FORM = 64 * 1024
 PUBLIC = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
 
@@ -28,6 +30,7 @@ TOKEN_FORM = {
     "grant_type": {"type": "string", "const": "client_credentials"},
     "scope": {"type": "string", "description": "Scopes separated by spaces; all of the client's if it is left out."},
     "authorization_details": {"type": "string", "description": "JSON (RFC 9396): narrows the token to contracts."},
+    "resource": {"type": "string", "description": "The issuer (RFC 8707): tokens are for nothing else."},
     "client_assertion_type": {"type": "string", "description": "With `private_key_jwt` (RFC 7523)."},
     "client_assertion": {"type": "string", "description": "A JWT signed by a key of the client; `aud` is the issuer, `jti` is good once."},
 }
@@ -61,6 +64,9 @@ def server_metadata(issuer: str) -> dict[str, Any]:
         "token_endpoint": f"{issuer}/oauth/token",
         "jwks_uri": f"{issuer}/oauth/jwks",
         "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "revocation_endpoint_auth_methods_supported": list(METHODS),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "scopes_supported": list(SCOPES),
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
@@ -70,6 +76,7 @@ def server_metadata(issuer: str) -> dict[str, Any]:
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_details_types_supported": [TYPE],
+        "tls_client_certificate_bound_access_tokens": False,
         "protected_resources": [issuer],
         "service_documentation": f"{issuer}/docs",
     }
@@ -84,6 +91,8 @@ def resource_metadata(issuer: str) -> dict[str, Any]:
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_details_types_supported": [TYPE],
+        "dpop_bound_access_tokens_required": False,
+        "tls_client_certificate_bound_access_tokens": False,
         "resource_name": "Civic data exchange",
         "resource_documentation": f"{issuer}/docs",
     }
@@ -114,6 +123,19 @@ async def token(request: Request) -> Response:
 async def introspect(request: Request) -> Response:
     server: AuthorizationServer = request.app.state.authorization
     return await _answer(request, server.introspect)
+
+
+@router.post(
+    "/oauth/revoke",
+    summary="Give a token up (RFC 7009)",
+    response_class=JSONResponse,
+    openapi_extra=_form({"token": {"type": "string"}}, ["token"], {"token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9..."}),
+    responses=_example({}) | {400: {"description": "The token is another client's"}, 401: {"description": "`invalid_client`"}},
+)
+async def revoke(request: Request) -> Response:
+    """When this has answered no replica accepts the token, and streams that were opened with it have ended."""
+    server: AuthorizationServer = request.app.state.authorization
+    return await _answer(request, server.revoke)
 
 
 @router.get("/oauth/jwks", summary="The public keys that tokens are signed with (RFC 7517)", responses=_example({"keys": [PUBLIC_KEY]}))
@@ -160,6 +182,10 @@ async def read_form(request: Request) -> dict[str, str]:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError as error:
         raise InvalidRequestError("The body is not a form in UTF-8.") from error
-    if len({name for name, _ in pairs}) < len(pairs):
+    once = [name for name, _ in pairs if name != REPEATABLE]
+    if len(set(once)) < len(once):
         raise InvalidRequestError("A parameter is there twice.")
-    return {name: value for name, value in pairs if value}
+    form = {name: value for name, value in pairs if value}
+    if REPEATABLE in form:
+        form[REPEATABLE] = " ".join(value for name, value in pairs if name == REPEATABLE)
+    return form

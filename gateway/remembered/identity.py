@@ -1,4 +1,4 @@
-"""Organizations and clients, remembered and applied again: who was suspended or revoked, what a client lost, and which credential holds."""
+"""Organizations, clients and tokens, remembered and applied again: what was suspended or revoked, what a client lost, its credential."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from sqlalchemy.orm import Session
 
 from gateway.audit.record import Entry, record
 from gateway.changes import Change, note
-from gateway.identity.models import Client, Organization
+from gateway.database import now, rfc3339
+from gateway.http import parse_time
+from gateway.identity.models import Client, Organization, RevokedToken
+from gateway.identity.revocation import forbid
 from gateway.keys import b64, unb64
 from gateway.remembered.place import Remembered
 from gateway.remembered.redoing import AS_IT_WAS, Outcome, Redoing, last_redo, restored
@@ -62,6 +65,22 @@ def reapply_client(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
     if not differing:
         return AS_IT_WAS
     return _written(redoing, found, entries, "client_changed", "change", differing)
+
+
+def describe_token(session: Session, change: Change) -> Sequence[Mapping[str, Any]]:
+    """Until when it would have been good."""
+    found = session.get(RevokedToken, change.object)
+    return () if found is None else ({"expires_at": rfc3339(found.expires_at)},)
+
+
+def reapply_token(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
+    """Revoke it again, unless its time is over."""
+    told, token_id = last_redo(entries), entries[-1].object
+    if told is None or parse_time(told["expires_at"]) <= now() or redoing.session.get(RevokedToken, token_id) is not None:
+        return AS_IT_WAS
+    change = forbid(redoing.session, token_id, parse_time(told["expires_at"]))
+    record(redoing.session, Entry(kind="client", action="revoke_token", change=change, detail={"token": token_id} | restored(entries)))
+    return Outcome(change)
 
 
 def _written(

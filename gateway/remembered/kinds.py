@@ -56,6 +56,7 @@ KINDS: Mapping[str, Kind] = {
     "policy_activated": Kind("policy", policy.describe, policy.reapply),
     "refusals_imported": Kind("import", consents.describe_import, consents.reapply_import),
     "schema_published": _DATASET,
+    "token_revoked": Kind("token", identity.describe_token, identity.reapply_token),
     "subject_erased": Kind("subject", consents.describe_erasure, consents.reapply_erasure),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gateway.audit.models import AuditEntry
 from gateway.catalog.models import Dataset
 from gateway.changes import FORBIDS, ONLY_ALLOWS, ChangeRow, last, note
 from gateway.database import Database, now, rfc3339
-from gateway.identity.models import Client, Organization
+from gateway.identity.models import Client, Organization, RevokedToken
 from gateway.remembered.kinds import KINDS
 from gateway.remembered.place import Lines, Remembered, RememberedFile
 from gateway.restore import Restored, redo
@@ -180,6 +181,14 @@ def test_a_suspended_organization_and_a_removed_client_stay_out(city: City) -> N
     with city.database.reading() as session:
         assert session.get_one(Organization, city.planner).standing == "suspended"
         assert session.get_one(Client, city.provider).standing == "revoked"
+
+
+def test_a_revoked_token_is_revoked_again_unless_its_time_is_over(city: City) -> None:
+    good, over = ({"expires_at": rfc3339(now() + timedelta(seconds=seconds))} for seconds in (600, -1))
+    done = forgotten(city, ("token_revoked", "tok_1", good), ("token_revoked", "tok_2", over), ("token_revoked", "tok_3", None), times=2)
+    assert [thing.object for thing in done.reapplied] == ["tok_1"]
+    with city.database.reading() as session:
+        assert [row.id for row in session.scalars(select(RevokedToken))] == ["tok_1"]
 
 
 def test_a_client_is_narrowed_and_never_widened(city: City) -> None:

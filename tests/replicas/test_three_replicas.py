@@ -176,6 +176,17 @@ def test_a_client_that_is_revoked_at_one_replica_hears_nothing_at_another(city: 
     assert city.observer.beyond(call.shore, "", [subscriber]) == []
 
 
+def test_a_token_that_is_revoked_at_one_replica_is_good_at_no_other(city: City) -> None:
+    operator = city.clients[0].credentials
+    assert operator is not None
+    http, secret = city.clients[0].http, city.replicas[0].made.client_secret
+    form = {"grant_type": "client_credentials"}
+    token = http.post("/oauth/token", data=form, auth=(operator.client_id, secret)).json()["access_token"]
+    assert [city.call(number, "GET", "/v1/me", token=token).status for number in range(city.count)] == [200] * city.count
+    assert http.post("/oauth/revoke", data={"token": token}, auth=(operator.client_id, secret)).status_code == 200
+    assert [city.call(number, "GET", "/v1/me", token=token).status for number in range(city.count)] == [401] * city.count
+
+
 def test_policies_that_are_activated_hold_at_every_replica_when_that_has_returned(city: City, tmp_path: Path) -> None:
     nothing = with_rules(tmp_path, "nothing", lambda rules: rules[1:])
     activate_policies(city.replicas[0].settings(), nothing)

@@ -12,12 +12,18 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for name, key in (("used_proofs", sa.Column("digest", sa.LargeBinary())), ("revoked_tokens", sa.Column("id", sa.String()))):
-        key.nullable = False
-        op.create_table(
-            name,
-            key,
-            sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-            sa.PrimaryKeyConstraint(key.name, name=op.f(f"pk_{name}")),
-        )
+    op.create_table(
+        "used_proofs",
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_used_proofs")),
+    )
+    op.create_table(
+        "revoked_tokens",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("change", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_revoked_tokens")),
+    )
+    for name in ("used_proofs", "revoked_tokens"):
         op.create_index(op.f(f"ix_{name}_expires_at"), name, ["expires_at"], unique=False)

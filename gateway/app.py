@@ -49,16 +49,19 @@ from gateway.database import Database, now
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
-from gateway.identity import oauth
+from gateway.identity import oauth, onboarding, registration_api, registration_endpoints, registration_tokens
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory as People
 from gateway.identity.proofs import Proofs
+from gateway.identity.published_keys import PublishedKeys
+from gateway.identity.registration import Registration
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import read_keys
 from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
 from gateway.notices.feed import Feed, forget_old
+from gateway.outward import Outward
 from gateway.remembered.follower import Follower
 from gateway.remembered.guard import Guard
 from gateway.remembered.open import open_place
@@ -113,10 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
     state.grounds = Grounds(state.access)
-    state.proofs = Proofs(settings.issuer, state.keys.secret("dpop_nonce"), state.database)
-    state.authorization = AuthorizationServer(
-        settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id), state.proofs
-    )
+    _open_the_door(state)
     state.log = _log(settings)
     state.disclosures = Disclosures(state.database)
     state.withdrawals = Limits(settings.withdrawals_per_minute, "withdrawals")
@@ -131,6 +131,24 @@ def create_app(settings: Settings) -> FastAPI:
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
+
+
+def _open_the_door(state: Any) -> None:
+    """Those who find out who calls, and let new ones in."""
+    state.proofs = Proofs(state.settings.issuer, state.keys.secret("dpop_nonce"), state.database)
+    outward = Outward(networks=state.settings.networks, plain_http=state.settings.development)
+    state.published_keys = PublishedKeys(outward)
+    state.authorization = AuthorizationServer(
+        state.settings,
+        state.keys,
+        state.database,
+        state.identity,
+        lambda contract_id: _parties(state.contracts, contract_id),
+        state.proofs,
+        state.published_keys,
+    )
+    state.registration = Registration(state.database, state.keys, outward, state.published_keys)
+    state.registrations_limit = Limits(state.settings.registrations_per_minute, "registrations")
 
 
 def _streams(state: Any) -> Streams:
@@ -214,10 +232,22 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (consents_api, erase, subjects_api)
-    for room in (identity_api, catalog_api, access_api, contracts_api, *people, notices_api, audit_api, barrier_api, operations):
+    for room in (
+        identity_api,
+        registration_api,
+        catalog_api,
+        access_api,
+        contracts_api,
+        *people,
+        notices_api,
+        audit_api,
+        barrier_api,
+        operations,
+    ):
         app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)
+    app.include_router(registration_endpoints.router)
     app.include_router(answers.router)
     operations.serve_documentation(app)
     app.add_middleware(Guard, standing=lambda: app.state.follower.standing)
@@ -356,4 +386,6 @@ def _tidy_up(database: Database, settings: Settings) -> None:
     with database.transaction() as session:
         forget_old(session, at - timedelta(days=settings.notices_days))
         codes.forget_expired(session, at)
+        onboarding.forget_old(session, at)
+        registration_tokens.forget_old(session, at - timedelta(days=30))
         digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())

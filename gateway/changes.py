@@ -29,6 +29,7 @@ POLL_SECONDS = 0.25
 CHANNEL = "exchange_changes"
 ONLY_ALLOWS = frozenset(
     {
+        "client_approved",
         "client_created",
         "consent_given",
         "consent_requested",
@@ -44,6 +45,7 @@ ONLY_ALLOWS = frozenset(
         "offer_created",
         "organization_created",
         "person_created",
+        "registration_token_created",
     },
 )
 """The kinds that can only allow something."""
@@ -68,6 +70,7 @@ FORBIDS = frozenset(
         "person_signed_out",
         "policy_activated",
         "refusals_imported",
+        "registration_token_revoked",
         "schema_published",
         "subject_erased",
         "token_revoked",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, Self
 
@@ -54,6 +56,9 @@ class Settings(BaseSettings):
     notices_days: int = Field(90, ge=8, description="Days that an organization finds a notice in its feed.")
     disclosures_days: int = Field(730, ge=1, description="Days that a person is told of who received something about them.")
     sessions_per_minute: int = Field(10, ge=1, description="Codes of persons that are tried, per address.")
+    registrations_per_minute: int = Field(20, ge=1, description="Organizations asked for and calls of registration, per address.")
+    partner_networks: str = Field("", description="Networks beside the public ones that URLs of partners may be on, comma between them.")
+    security_contact: str = Field("", description="`mailto:` or https address in security.txt (RFC 9116); empty: there is none.")
     lease_s: float = Field(2.0, ge=0.5, le=60, description="Seconds of a replica's lease: so long a silent one may hold up who forbids.")
     stop_grace_s: float = Field(5.0, ge=0, description="Seconds that a stopping gateway gives its streams to end with a cursor.")
 
@@ -95,6 +100,25 @@ class Settings(BaseSettings):
     @property
     def development(self) -> bool:
         return self.environment == "development"
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Of `partner_networks`. Raises `ValueError`."""
+        return tuple(ip_network(text.strip()) for text in self.partner_networks.split(",") if text.strip())
+
+    @model_validator(mode="after")
+    def _check_what_others_give(self) -> Self:
+        try:
+            inner = [str(network) for network in self.networks if network.is_loopback or network.is_link_local or network.prefixlen == 0]
+        except ValueError as error:
+            raise SettingsRefused("EXCHANGE_PARTNER_NETWORKS must be networks such as 10.20.0.0/16, with a comma between them.") from error
+        if inner and not self.development:
+            raise SettingsRefused(
+                f"Production refuses {inner[0]} in EXCHANGE_PARTNER_NETWORKS: partners could name what is on this machine."
+            )
+        if self.security_contact and not re.fullmatch(r"(mailto:|https://)[\x21-\x7e]+", self.security_contact):
+            raise SettingsRefused("EXCHANGE_SECURITY_CONTACT must be a mailto: or https: address (RFC 9116 section 2.5.3).")
+        return self
 
     @model_validator(mode="after")
     def _refuse_insecure_production(self) -> Self:

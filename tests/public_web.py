@@ -90,7 +90,7 @@ class Site:
                     super().finish_request(request, client_address)  # type: ignore[arg-type]
                     return
                 with context.wrap_socket(request, server_side=True) as taken:  # type: ignore[arg-type]
-                    super().finish_request(taken, client_address)  # type: ignore[arg-type]
+                    super().finish_request(taken, client_address)
 
             def handle_error(self, *_: object) -> None:
                 """A client that hangs up is no error here."""

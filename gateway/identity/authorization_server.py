@@ -26,6 +26,7 @@ from gateway.identity.directory import Directory
 from gateway.identity.dpop import Proof, ProofRefused
 from gateway.identity.introspection import Introspection
 from gateway.identity.proofs import Proofs
+from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.revocation import Revocation
 from gateway.identity.scopes import SCOPES
 from gateway.keys import Keys
@@ -46,10 +47,11 @@ class AuthorizationServer:
         directory: Directory,
         contract_parties: ContractParties,
         proofs: Proofs,
+        published: PublishedKeys,
     ) -> None:
         self._proofs = proofs
         self._protocol = _Protocol(settings, keys, database, directory, contract_parties, proofs)
-        self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"))
+        self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"), published)
         self._protocol.authentication = self._authentication
 
     def token(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:
@@ -176,7 +178,7 @@ class _Grant(ClientCredentialsGrant):  # type: ignore[misc] # Authlib has no typ
         proof: Proof | None = self.request.proof
         try:
             if proof is None:
-                if getattr(client.view, "dpop_bound_access_tokens", False):  # a column that comes with registration
+                if client.view.dpop_bound:
                     raise ProofRefused("This client asks for tokens with a DPoP proof, as it was registered.")
                 return None
             proofs.use_everywhere(proof)

@@ -48,10 +48,15 @@ def check_jwks(jwks: dict[str, Any], pointer: str = "/jwks") -> dict[str, Any]:
 
 def keys_for(jwks: dict[str, Any] | None, algorithm: str, key_id: object) -> list[Key]:
     """The keys that a signature with this `alg` and `kid` may be by; without `kid` all that fit the algorithm."""
+    return [key for _, key in named_keys_for(jwks, algorithm, key_id)]
+
+
+def named_keys_for(jwks: dict[str, Any] | None, algorithm: str, key_id: object) -> list[tuple[str, Key]]:
+    """As `keys_for`, each with its `kid`."""
     if algorithm not in ALGORITHMS or jwks is None:
         return []
     return [
-        import_key(_material(jwk))
+        (jwk["kid"], import_key(_material(jwk)))
         for jwk in jwks["keys"]
         if algorithm in ALGORITHMS_OF[jwk["kty"]] and jwk.get("alg", algorithm) == algorithm and key_id in {None, jwk["kid"]}
     ]

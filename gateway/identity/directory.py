@@ -44,6 +44,17 @@ class OrganizationView:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviousCredential:
+    """What a client authenticated by before its last rotation, good until `until`."""
+
+    until: datetime
+    jwks: dict[str, Any] | None
+    secret_id: str | None
+    secret_key_id: str | None
+    secret_hash: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ClientView:
     """A client as it stands. `standing`: pending, active, revoked. `strong`: it authenticates by private key."""
 
@@ -57,6 +68,11 @@ class ClientView:
     jwks: dict[str, Any] | None
     secret_key_id: str | None
     secret_hash: bytes | None = field(repr=False)
+    secret_id: str | None = None
+    jwks_uri: str | None = None
+    assertion_alg: str | None = None
+    dpop_bound: bool = False
+    previous: PreviousCredential | None = None
 
     @property
     def strong(self) -> bool:
@@ -246,4 +262,17 @@ def _client_view(row: Client) -> ClientView:
         jwks=row.jwks,
         secret_key_id=row.secret_key_id,
         secret_hash=row.secret_hash,
+        secret_id=row.secret_id,
+        jwks_uri=row.jwks_uri,
+        assertion_alg=row.assertion_alg,
+        dpop_bound=row.dpop_bound,
+        previous=_previous(row),
+    )
+
+
+def _previous(row: Client) -> PreviousCredential | None:
+    if row.previous_until is None:
+        return None
+    return PreviousCredential(
+        row.previous_until, row.previous_jwks, row.previous_secret_id, row.previous_secret_key_id, row.previous_secret_hash
     )

@@ -106,6 +106,16 @@ class Rule:
         return caller
 
 
+@dataclass(frozen=True, slots=True)
+class OrNobody:
+    """A rule for who sends a token; who sends none is nobody, and may call too."""
+
+    rule: Rule
+
+    async def __call__(self, request: Request, header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal | None:
+        return await self.rule(request, header) if request.headers.getlist("authorization") else None
+
+
 def _check_fresh(request: Request, person: PersonFacts) -> None:
     """Raises `insufficient_user_authentication`, whose challenge says what would suffice (RFC 9470 section 3)."""
     wanted: str = request.app.state.settings.oidc_acr
@@ -115,9 +125,15 @@ def _check_fresh(request: Request, person: PersonFacts) -> None:
     raise ExchangeError("insufficient_user_authentication", headers={"WWW-Authenticate": header})
 
 
-def Allow(*scopes: str, roles: Sequence[str] = (), person: bool = False, fresh: bool = False) -> Any:  # noqa: N802 - it stands where a type stands, as `Depends` does
-    """`caller: Annotated[Principal, Allow("scope", roles=("auditor",))]`. Without scopes: any accepted token. See `Rule`."""
-    security: params.Security = Security(Rule(scopes, tuple(roles), person, fresh), scopes=list(scopes))
+def Allow(  # noqa: N802 - it stands where a type stands, as `Depends` does
+    *scopes: str, roles: Sequence[str] = (), person: bool = False, fresh: bool = False, anybody: bool = False
+) -> Any:
+    """`caller: Annotated[Principal, Allow("scope", roles=("auditor",))]`. Without scopes: any accepted token. See `Rule`.
+
+    `anybody`: also nobody, who is None; a token that is sent must still be good for this.
+    """
+    rule = Rule(scopes, tuple(roles), person, fresh)
+    security: params.Security = Security(OrNobody(rule) if anybody else rule, scopes=list(scopes))
     return security
 
 

@@ -55,6 +55,7 @@ KINDS: Mapping[str, Kind] = {
     "person_signed_out": Kind("sign-in", people.describe_sign_in, people.reapply_sign_in),
     "policy_activated": Kind("policy", policy.describe, policy.reapply),
     "refusals_imported": Kind("import", consents.describe_import, consents.reapply_import),
+    "registration_token_revoked": Kind("registration_token", identity.describe_registration_token, identity.reapply_registration_token),
     "schema_published": _DATASET,
     "token_revoked": Kind("token", identity.describe_token, identity.reapply_token),
     "subject_erased": Kind("subject", consents.describe_erasure, consents.reapply_erasure),

@@ -21,13 +21,17 @@ from gateway.changes import ChangeRow, Changes, Counter
 from gateway.database import Base, Database
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import refuse_unknown_query
-from gateway.identity import api, oauth
+from gateway.identity import api, oauth, registration_api, registration_endpoints
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.directory import Directory
 from gateway.identity.proofs import Proofs
+from gateway.identity.published_keys import PublishedKeys
+from gateway.identity.registration import Registration
 from gateway.identity.scopes import SCOPES
 from gateway.identity.setup import found
 from gateway.keys import write_keys
+from gateway.limits import Requests
+from gateway.outward import Outward
 from gateway.settings import Settings
 
 ISSUER = "http://exchange.test"
@@ -37,8 +41,9 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 class Exchange:
     """`http` calls it. `contracts` maps identifiers to (provider, consumer). The operator's token is made at first use."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder)
+    def __init__(self, folder: Path, outward: Outward | None = None) -> None:
+        self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder, registrations_per_minute=10_000)
+        self.outward = outward or Outward()
         self.keys = write_keys(self.settings.resolved_key_file)
         self.database = Database(self.settings.resolved_database_url)
         Base.metadata.create_all(self.database.engine)
@@ -60,12 +65,17 @@ class Exchange:
         app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
         app.state.settings, app.state.keys, app.state.database = self.settings, self.keys, self.database
         app.state.identity = self.directory
+        self.published_keys = PublishedKeys(self.outward)
         app.state.proofs = self.new_proofs()
         app.state.authorization = AuthorizationServer(
-            self.settings, self.keys, self.database, self.directory, self.contracts.get, app.state.proofs
+            self.settings, self.keys, self.database, self.directory, self.contracts.get, app.state.proofs, self.published_keys
         )
+        app.state.registration = Registration(self.database, self.keys, self.outward, self.published_keys)
+        app.state.registrations_limit = Requests(self.settings.registrations_per_minute, "registrations")
         app.include_router(api.router)
+        app.include_router(registration_api.router)
         app.include_router(oauth.router)
+        app.include_router(registration_endpoints.router)
         app.add_exception_handler(ExchangeError, _problem)
         app.add_exception_handler(RequestValidationError, _invalid)
         return app

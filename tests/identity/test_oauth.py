@@ -217,7 +217,7 @@ def test_server_metadata_names_what_is_offered_and_nothing_else(exchange: Exchan
     assert exchange.http.get(said["jwks_uri"].removeprefix(ISSUER)).status_code == 200
     assert set(said["scopes_supported"]) == set(SCOPES)
     assert said["grant_types_supported"] == ["client_credentials"]
-    assert "registration_endpoint" not in said
+    assert said["registration_endpoint"] == f"{ISSUER}/oauth/register"
 
 
 def test_server_metadata_is_valid_by_authlibs_reading_of_rfc_8414(exchange: Exchange) -> None:

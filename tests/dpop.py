@@ -13,6 +13,9 @@ from typing import Any
 from joserfc import jws
 from joserfc.jwk import ECKey, Key
 
+from connectors.client import Client
+from connectors.dpop import origin_of
+
 
 class _SignsAnything(jws.JWSRegistry):
     max_header_length = 1 << 20
@@ -41,7 +44,7 @@ class Prover:
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """Keep the nonce of an answer."""
-        self.nonce = headers.get("DPoP-Nonce", self.nonce)
+        self.nonce = headers.get("DPoP-Nonce") or self.nonce
 
     def proof(
         self,
@@ -64,3 +67,42 @@ class Prover:
     def headers(self, method: str, url: str, token: str, **claims: Any) -> dict[str, str]:
         """The headers of a call with this token."""
         return {"Authorization": f"DPoP {token}", "DPoP": self.proof(method, url, token, **claims)}
+
+
+def bound_token(client: Client, contract: str | None = None) -> dict[str, Any]:
+    """A token of a client with a key, and what it takes to present it, as JSON: for programs that have a socket and no SDK."""
+    credentials = client.credentials
+    assert credentials is not None
+    assert credentials._prover is not None
+    token = credentials._current(client.http, contract, bound=True).value
+    prover = credentials._prover
+    nonce = prover._nonces.get(origin_of(client.http.base_url))
+    return {"token": token, "issuer": client.issuer, "key": prover._key.as_dict(private=True), "nonce": nonce}
+
+
+class Presenter:
+    """Presents a token in the heads of requests: a bearer token, or one of `bound_token` with a proof each time. Threads may share it."""
+
+    def __init__(self, told: str | Mapping[str, Any]) -> None:
+        self._prover: Prover | None = None
+        self._issuer = ""
+        if isinstance(told, str):
+            self.token = told
+        else:
+            self.token, self._issuer, self._prover = told["token"], told["issuer"], Prover(ECKey.import_key(told["key"]))
+            self._prover.nonce = told["nonce"]
+
+    def hear(self, nonce: str) -> None:
+        """The next proofs carry this nonce, which an answer gave."""
+        if self._prover is not None:
+            self._prover.nonce = nonce or self._prover.nonce
+
+    def headers(self, method: str, path: str) -> dict[str, str]:
+        """The headers of one request; `path` may have a query."""
+        if self._prover is None:
+            return {"Authorization": f"Bearer {self.token}"}
+        return self._prover.headers(method, self._issuer + path.partition("?")[0], self.token)
+
+    def lines(self, method: str, path: str) -> str:
+        """The same, as they stand in a head, each line with its end."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.headers(method, path).items())

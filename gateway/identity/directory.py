@@ -238,7 +238,7 @@ class Directory:
             scopes=said.scopes & client.scopes,
             roles=client.roles if organization.operates else frozenset(),
             contracts=said.contracts,
-            strong=said.strong and client.strong,
+            strong=said.strong and client.strong and said.key_thumbprint is not None,
             expires_at=datetime.fromtimestamp(said.expires_at, UTC),
             token_id=said.token_id,
             key_thumbprint=said.key_thumbprint,

@@ -33,7 +33,8 @@ FRESH_S = 300
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A client, or a person by way of one, with an accepted token. `contracts` are those that the token's authorization details name
-    (RFC 9396); `strong`: the client proved itself by private key when the token was issued. `key_thumbprint`: of the key that the
+    (RFC 9396); `strong`: the client proved itself by private key when the token was issued, and by the key that it is bound to now.
+    `key_thumbprint`: of the key that the
     token is bound to and that this request was proved with (RFC 9449), None for a bearer token. Never stored.
 
     `organization_id` is empty for a person who belongs to none.

@@ -158,6 +158,16 @@ def test_a_client_with_a_secret_never_reads_personal_data(district: District, ga
     problem(send(weak, "POST", "/v1/contracts", body={"dataset": FOOTFALL, "purpose": "transit-planning"}), "strong_client_required")
 
 
+def test_a_bearer_token_never_reads_personal_data_whoever_got_it(district: District, consumer: Client) -> None:
+    contract = district.contract(consumer)
+    assert consumer.credentials is not None
+    for named in (contract, None):
+        bearer = consumer.credentials.token(consumer.http, named)
+        told = problem(send(consumer, "GET", f"/v1/contracts/{contract}/events", token=bearer), "strong_client_required")
+        assert "DPoP" in told["hint"]
+    assert send(consumer, "GET", f"/v1/contracts/{contract}/events", contract=contract).status_code == 200
+
+
 def test_a_token_that_does_not_name_the_contract_reads_no_personal_data(district: District, consumer: Client) -> None:
     contract, other = district.contract(consumer), district.contract(consumer)
 

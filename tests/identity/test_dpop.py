@@ -75,7 +75,8 @@ def test_first_proof_is_told_the_nonce_and_costs_no_assertion(bound: Bound) -> N
 def test_without_proof_the_token_is_a_bearer_token(bound: Bound) -> None:
     answer = bound.ask(None)
     assert answer.json()["token_type"] == "Bearer"
-    assert bound.exchange.http.get("/v1/me", headers=bearer(answer.json()["access_token"])).status_code == 200
+    me = bound.exchange.http.get("/v1/me", headers=bearer(answer.json()["access_token"]))
+    assert (me.status_code, me.json()["strong"]) == (200, False)
 
 
 def token_by_secret(exchange: Exchange, prover: Prover, client_id: str, secret: str) -> str:
@@ -101,7 +102,7 @@ def test_client_with_a_secret_can_bind_its_tokens_too_and_is_not_strong_for_it(e
 @pytest.mark.parametrize(("algorithm", "kind"), [("ES256", "EC"), ("EdDSA", "OKP"), ("Ed25519", "OKP"), ("PS256", "RSA")], ids=str)
 def test_proof_of_each_algorithm_is_accepted(bound: Bound, algorithm: str, kind: str) -> None:
     bound.prover = Prover(RSAKey.generate_key(4096) if kind == "RSA" else new_key(kind), algorithm)
-    assert bound.me(bound.token()).status_code == 200
+    assert bound.me(bound.token()).json()["strong"] is True
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.resources import POLICIES
 from gateway.setup import activate_policies
+from tests.dpop import bound_token
 from tests.e2e.listener import until
 from tests.e2e.wire import assert_calm
 from tests.engines import Engines, Kafka
@@ -163,7 +164,7 @@ def test_a_client_that_is_revoked_at_one_replica_hears_nothing_at_another(city: 
     client = city.replicas[0].another_client(city.consumer.get("/v1/me")["organization"]["id"], scopes=READER)
     contract = city.district.contract(city.consumer)
     assert client.credentials is not None
-    token = client.credentials.token(client.http, contract)
+    token = bound_token(client, contract)
     subscriber = Subscriber(contract, lambda: token, city.addresses, city.count - 1)
     city.observer.watch(subscriber)
     until(lambda: subscriber.count > 0, "it hears")

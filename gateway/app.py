@@ -51,12 +51,14 @@ from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
 from gateway.identity import oauth, onboarding, registration_api, registration_endpoints, registration_tokens
 from gateway.identity.authorization_server import AuthorizationServer
+from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory as People
 from gateway.identity.proofs import Proofs
 from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.registration import Registration
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import read_keys
+from gateway.limits import Callers
 from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
@@ -119,6 +121,8 @@ def create_app(settings: Settings) -> FastAPI:
     _open_the_door(state)
     state.log = _log(settings)
     state.disclosures = Disclosures(state.database)
+    state.callers = Callers(settings.client_requests_per_minute, settings.organization_requests_per_minute)
+    state.damping = Damping(settings.failed_logins_per_minute)
     state.withdrawals = Limits(settings.withdrawals_per_minute, "withdrawals")
     state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
     state.streams = _streams(state)
@@ -251,7 +255,7 @@ def _routes(app: FastAPI) -> None:
     app.include_router(answers.router)
     operations.serve_documentation(app)
     app.add_middleware(Guard, standing=lambda: app.state.follower.standing)
-    app.add_middleware(Requests)
+    app.add_middleware(Requests, in_flight=app.state.streams.in_flight)
 
 
 @asynccontextmanager

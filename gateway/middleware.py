@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -14,7 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.database import new_id
+from gateway.errors import ExchangeError
 from gateway.identity.possession import ANSWER_HEADERS, METHOD
+from gateway.limits import InFlight
 
 log = structlog.get_logger("gateway.requests")
 
@@ -29,8 +32,9 @@ seconds = Histogram("exchange_request_seconds", "Time until a request's answer b
 class Requests:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, in_flight: InFlight) -> None:
         self._app = app
+        self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +66,8 @@ class Requests:
                 self._note(scope, status, time.perf_counter() - began, request_id, traceparent)
             await send(message)
 
-        await self._app(scope, _bounded(scope, receive), answered)
+        with self._in_flight.hold() as carry:
+            await self._app(scope, _bounded(scope, receive, self._in_flight, carry), answered)
 
     def _note(self, scope: Scope, status: int, took: float, request_id: str, traceparent: str) -> None:
         route = getattr(scope.get("route"), "path", "none")
@@ -73,25 +78,36 @@ class Requests:
         log.info("request", method=scope["method"], route=route, status=status, ms=round(took * 1000, 1), request=request_id, **told)
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """`receive` that refuses bodies over the limit with 413, by their length where it is given, else as they come.
+def _bounded(scope: Scope, receive: Receive, in_flight: InFlight, carry: Callable[[int], None]) -> Receive:
+    """`receive` that refuses bodies over the limit with 413, and what is more than the process carries with 503, by their length where
+    it is given, else as they come.
 
     Starlette's own exception, because FastAPI lets no other through while it reads a body.
     """
     most = MOST_BATCH if scope["path"].endswith("/events") else MOST_BODY
     length = Headers(scope=scope).get("content-length", "")
     declared = int(length) if length.isascii() and length.isdigit() else 0
-    received = 0
+    received = carried = 0
+
+    def take_up(size: int) -> None:
+        nonlocal carried
+        if size > most:
+            raise HTTPException(413)
+        if size > carried:
+            try:
+                in_flight.admit(size - carried)
+            except ExchangeError as error:
+                raise HTTPException(error.status, headers=error.headers) from error
+            carry(size - carried)
+            carried = size
 
     async def bounded() -> Message:
         nonlocal received
-        if declared > most:
-            raise HTTPException(413)
+        take_up(declared)
         message = await receive()
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
-            if received > most:
-                raise HTTPException(413)
+            take_up(received)
         return message
 
     return bounded

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     token_lifetime_s: int = Field(600, ge=30, le=3600, description="Seconds an access token lives.")
     streams_per_contract: int = Field(4, ge=1, description="Open streams a contract may hold in this process.")
+    client_requests_per_minute: int = Field(6000, ge=1, description="Requests of one client or person, in this process.")
+    organization_requests_per_minute: int = Field(12_000, ge=1, description="Requests of all clients of an organization, in this process.")
+    failed_logins_per_minute: int = Field(20, ge=1, description="Failed authentications by secret, per address and per client.")
+    streams_in_flight: int = Field(4000, ge=1, description="Open streams in this process.")
+    in_flight_mb: int = Field(256, ge=17, description="Bodies that came, and pages that wait to leave, in this process, in MiB.")
     anonymous_requests_per_minute: int = Field(60, ge=1, description="Reads without a token, per address.")
     withdrawals_per_minute: int = Field(10, ge=1, description="Withdrawals by code, per address.")
     anonymous_streams: int = Field(2, ge=0, description="Open streams without a token, per address.")

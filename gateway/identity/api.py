@@ -74,7 +74,7 @@ def example(value: dict[str, Any]) -> Any:
 
 @router.get("/me", summary="Who I am", response_model_exclude_none=True, responses=shows(ME_EXAMPLE))
 def me(request: Request, caller: Caller) -> Me:
-    """A client, or a person who signed in: organization, roles, scopes, and the contracts that this token names."""
+    """A client, or a person who signed in: organization, roles, scopes, the contracts that this token names, what is left of its limits."""
     directory = request.app.state.identity
     shown: dict[str, Any] = {
         "roles": sorted(caller.roles),
@@ -82,6 +82,7 @@ def me(request: Request, caller: Caller) -> Me:
         "contracts": sorted(caller.contracts),
         "strong": caller.strong,
         "expires_at": rfc3339(caller.expires_at),
+        "limits": request.app.state.callers.left(caller.actor, caller.organization_id),
     }
     organization = directory.organization(caller.organization_id)
     if organization is not None:

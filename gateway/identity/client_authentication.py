@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 METHODS = ("client_secret_basic", "private_key_jwt")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST_LIFE_S = 300
+LONGEST_NAME = 64
 SKEW_S = 10
 """A clock may be this far from ours: FAPI 2.0 section 5.3.2.1 asks for 10 s and forbids more than 60 s."""
 PRUNE_EVERY_S = 60.0
@@ -235,6 +236,17 @@ def check_claims(header: Mapping[str, Any], claims: Mapping[str, Any], issuer: s
     if not is_time(issued) or not is_time(earliest) or max(issued, earliest) > second + SKEW_S or issued > exp:
         raise ClientNotAuthenticated("The iat and nbf of the assertion must be times that have come.")
     return claims
+
+
+def claimed_client(headers: Headers, form: Mapping[str, str]) -> str:
+    """Which client a request says to be from, unproved; empty if it does not say. An assertion without `client_id` may leave it open."""
+    sent = headers.getlist("authorization")
+    if sent:
+        try:
+            return _read_basic(sent[0])[0][:LONGEST_NAME]
+        except InvalidClientError:
+            return ""
+    return form.get("client_id", "")[:LONGEST_NAME]
 
 
 def _read_basic(header: str) -> tuple[str, str]:

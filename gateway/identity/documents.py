@@ -214,6 +214,13 @@ class MyPerson(Document):
     acr: str | None = None
 
 
+class Limit(Document):
+    """Requests a minute at this replica, and how many are left now."""
+
+    per_minute: int
+    left: int
+
+
 class Me(Document):
     """Who the caller is: a client, or a person, who may belong to no organization. `contracts` are those that this token names,
     `strong` says that it was issued to a key.
@@ -227,6 +234,7 @@ class Me(Document):
     contracts: list[str]
     strong: bool
     expires_at: Time
+    limits: dict[Literal["client", "organization"], Limit]
 
 
 def show_organization(row: Organization, *, intent: bool = False) -> OrganizationDocument:
@@ -302,4 +310,5 @@ ME_EXAMPLE = {
     "contracts": ["con_01k9x3v6t2h8m4c7d5e9f0g1a4"],
     "strong": False,
     "expires_at": "2026-11-23T12:10:00Z",
+    "limits": {"client": {"per_minute": 6000, "left": 5999}, "organization": {"per_minute": 12000, "left": 11999}},
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,10 +14,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 
+from gateway.errors import ExchangeError
 from gateway.identity.authorization_details import TYPE
-from gateway.identity.authorization_server import AuthorizationServer, refusal
+from gateway.identity.authorization_server import NO_STORE, AuthorizationServer, refusal
 from gateway.identity.client_authentication import METHODS
 from gateway.identity.client_keys import ALGORITHMS
+from gateway.identity.damping import Attempt
 from gateway.identity.scopes import SCOPES
 
 router = APIRouter(tags=["oauth"])
@@ -24,6 +27,7 @@ router = APIRouter(tags=["oauth"])
 REPEATABLE = "resource"
 """The one parameter that may be there several times (RFC 8707 section 2). A URI has no space: joined by one, none is lost."""
 LONGEST_FORM = 64 * 1024
+BAD_REQUEST, UNAUTHORIZED = 400, 401
 PUBLIC = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
 
 TOKEN_FORM = {
@@ -167,7 +171,30 @@ async def _answer(request: Request, endpoint: Callable[[Headers, Mapping[str, st
         form = await read_form(request)
     except OAuth2Error as error:
         return refusal(error)
-    return await run_in_threadpool(endpoint, request.headers, form)
+    return await damped(request, form, lambda: run_in_threadpool(endpoint, request.headers, form))
+
+
+async def damped(request: Request, form: Mapping[str, str], answer: Callable[[], Awaitable[Response]]) -> Response:
+    """The answer to a client that proves itself, unless there were too many failures, or too many requests of this client."""
+    state = request.app.state
+    attempt = Attempt.of(request.client.host if request.client else "unknown", request.headers, form)
+    client = state.identity.client(attempt.client_id)
+    try:
+        state.damping.admit(attempt)
+        if client is not None:
+            state.callers.require(client.id, client.organization_id)
+    except ExchangeError as limited:
+        told = {"error": "temporarily_unavailable", "error_description": f"{limited.detail} Wait for Retry-After."}
+        return JSONResponse(told, limited.status, limited.headers | NO_STORE)
+    response = await answer()
+    if response.status_code == UNAUTHORIZED:
+        state.damping.failed(attempt)
+    elif response.status_code < BAD_REQUEST:
+        state.damping.proved(attempt)
+        if client is not None:
+            with suppress(ExchangeError):  # of two at once the second may have been one too many
+                response.headers.update(state.callers.count(client.id, client.organization_id))
+    return response
 
 
 async def read_form(request: Request) -> dict[str, str]:

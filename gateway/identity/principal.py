@@ -19,7 +19,7 @@ from fastapi.security import OAuth2
 from gateway.errors import ExchangeError
 from gateway.identity.client_keys import ALGORITHMS
 from gateway.identity.person_facts import PersonFacts
-from gateway.identity.possession import NotHeld, require_possession
+from gateway.identity.possession import ANSWER_HEADERS, NotHeld, require_possession
 from gateway.identity.scopes import SCOPES
 
 if TYPE_CHECKING:
@@ -149,12 +149,16 @@ Anybody = Annotated[Principal | None, Security(_anybody)]
 async def authenticate(request: Request) -> Principal | None:
     """The principal, or None if nothing was sent to prove one.
 
-    Raises `token_invalid`, `token_expired`, `dpop_required`, and `database_unavailable` where a proof cannot be used up.
+    Raises `token_invalid`, `token_expired`, `dpop_required`, `rate_limited`, and
+    `database_unavailable` where a proof cannot be used up.
     """
     if CALLER not in request.scope:
-        request.scope[CALLER] = await _authenticate(request)
-    caller: Principal | None = request.scope[CALLER]
-    return caller
+        request.scope[CALLER] = caller = await _authenticate(request)
+        if caller is not None:  # before anything is decided or read for them
+            limits = request.app.state.callers.count(caller.actor, caller.organization_id)
+            request.scope.setdefault(ANSWER_HEADERS, {}).update(limits)
+    found: Principal | None = request.scope[CALLER]
+    return found
 
 
 async def _authenticate(request: Request) -> Principal | None:

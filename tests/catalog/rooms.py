@@ -39,6 +39,7 @@ from gateway.identity.person_facts import PersonFacts
 from gateway.identity.principal import Principal
 from gateway.identity.scopes import SCOPES
 from gateway.keys import Keys, write_keys
+from gateway.limits import Callers
 from gateway.notices.api import router as notices_router
 from gateway.notices.feed import Feed
 from gateway.settings import Settings
@@ -115,6 +116,7 @@ class Rooms:
         state = app.state
         state.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder)
         state.keys = self.held
+        state.callers = Callers(6000, 12_000)
         state.database, state.identity, state.catalog, state.contracts = self.database, self.people, self.catalog, self.contracts
         state.access, state.make_topic, state.notices = self.policy, self._make_topic, self.notices
         app.include_router(catalog_router)

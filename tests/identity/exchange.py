@@ -23,6 +23,7 @@ from gateway.errors import ExchangeError, Invalid
 from gateway.http import refuse_unknown_query
 from gateway.identity import api, oauth, registration_api, registration_endpoints
 from gateway.identity.authorization_server import AuthorizationServer
+from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory
 from gateway.identity.proofs import Proofs
 from gateway.identity.published_keys import PublishedKeys
@@ -30,7 +31,7 @@ from gateway.identity.registration import Registration
 from gateway.identity.scopes import SCOPES
 from gateway.identity.setup import found
 from gateway.keys import write_keys
-from gateway.limits import Requests
+from gateway.limits import Callers, Requests
 from gateway.outward import Outward
 from gateway.settings import Settings
 
@@ -66,6 +67,8 @@ class Exchange:
         app.state.settings, app.state.keys, app.state.database = self.settings, self.keys, self.database
         app.state.identity = self.directory
         self.published_keys = PublishedKeys(self.outward)
+        app.state.callers = Callers(6000, 12_000)
+        app.state.damping = Damping(20)
         app.state.proofs = self.new_proofs()
         app.state.authorization = AuthorizationServer(
             self.settings, self.keys, self.database, self.directory, self.contracts.get, app.state.proofs, self.published_keys

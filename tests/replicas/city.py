@@ -225,7 +225,8 @@ class City:
         return set()
 
     def _set_up(self) -> None:
-        lifetimes = {"EXCHANGE_TOKEN_LIFETIME_S": str(TOKEN_S)}
+        lifetimes = {"EXCHANGE_TOKEN_LIFETIME_S": str(TOKEN_S), "EXCHANGE_CLIENT_REQUESTS_PER_MINUTE": "1000000"}
+        lifetimes |= {"EXCHANGE_ORGANIZATION_REQUESTS_PER_MINUTE": "1000000"}
         first: Gateway | None = None
         direct = ""
         for number in range(self.count):

@@ -18,7 +18,7 @@ def main() -> None:
 
 def commands() -> typer.Typer:
     """All commands. `bench` is there where its benchmarks are: in a checkout."""
-    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, replicas, restore, server
+    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, organization, replicas, restore, server
 
     exchange = typer.Typer(
         name="exchange",
@@ -41,6 +41,6 @@ def commands() -> typer.Typer:
         exchange.command()(command)
     if find_spec("tests") and find_spec("tests.benchmarks"):
         exchange.command()(server.bench)
-    for noun in (audit, client, consent, contract, dataset, keys, notices):
+    for noun in (audit, client, consent, contract, dataset, keys, notices, organization):
         exchange.add_typer(noun.noun)
     return exchange

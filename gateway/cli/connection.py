@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +47,22 @@ def read_private(path: Path) -> str:
         return environment.read_private(path)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+@contextmanager
+def new_private(path: Path) -> Iterator[Callable[[str], object]]:
+    """A new file that only its owner reads, made before a secret is asked for, and gone if none came."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        fail(f"{path} cannot be made: {error.strerror}.")
+        return
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        try:
+            yield file.write
+        finally:
+            if not file.tell():
+                path.unlink()
 
 
 def document(given: str) -> Any:

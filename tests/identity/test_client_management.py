@@ -20,7 +20,7 @@ ASSIGNED = ("registration_access_token", "registration_client_uri", "client_secr
 def call(exchange: Exchange, method: str, client: dict[str, Any], token: str | None = None, **metadata: Any) -> Any:
     headers = bearer(token or client["registration_access_token"])
     path = f"/oauth/register/{client['client_id']}"
-    return exchange.http.request(method, path, headers=headers, **({"json": metadata} if metadata else {}))
+    return exchange.http.request(method, path, headers=headers, json=metadata or None)
 
 
 def metadata_of(client: dict[str, Any], **members: Any) -> dict[str, Any]:

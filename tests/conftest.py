@@ -16,7 +16,7 @@ from tests.engines.asyncapi import asyncapi_errors as ask_asyncapi_parser
 from tests.engines.sets import KINDS, RealEngines
 
 # Fixtures of what `tests.engines.install` installs. With `--engines=embedded` nothing is, and a test that takes one is deselected.
-INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors"}
+INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors", "openid_client", "go_client", "clients_python"}
 # What only the real set has: a test that takes one of these and `engines` runs on that set alone.
 SERVERS = {"kafka", "postgres"}
 POSTGRES = pytest.StashKey[Postgres]()
@@ -95,7 +95,7 @@ def opa_binary() -> Path:
 @pytest.fixture(scope="session")
 def asyncapi_errors() -> Callable[[str], list[str]]:
     """What the AsyncAPI format's own parser finds wrong with a document."""
-    return partial(ask_asyncapi_parser, install.node_modules())
+    return partial(ask_asyncapi_parser, install.node_modules(install.ASYNCAPI_PARSER))
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ from gateway.barrier.leases import Leases, Seat, lease_of
 from gateway.barrier.protocol import ENDED_ITSELF
 from gateway.barrier.replica import Replica
 from gateway.barrier.wait import Barrier
+from gateway.browser import security_headers
 from gateway.catalog import api as catalog_api
 from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
@@ -255,7 +256,7 @@ def _routes(app: FastAPI) -> None:
     app.include_router(answers.router)
     operations.serve_documentation(app)
     app.add_middleware(Guard, standing=lambda: app.state.follower.standing)
-    app.add_middleware(Requests, in_flight=app.state.streams.in_flight)
+    app.add_middleware(Requests, in_flight=app.state.streams.in_flight, headers=security_headers(app.state.settings))
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -32,8 +32,9 @@ seconds = Histogram("exchange_request_seconds", "Time until a request's answer b
 class Requests:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, in_flight: InFlight) -> None:
+    def __init__(self, app: ASGIApp, in_flight: InFlight, headers: Mapping[str, str]) -> None:
         self._app = app
+        self._headers = headers
         self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +59,8 @@ class Requests:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
                 for name, value in answer_headers.items():
                     headers[name] = value
                 if TRACEPARENT.fullmatch(traceparent):

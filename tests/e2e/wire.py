@@ -23,7 +23,7 @@ PERSON = "person-"
 """How the people of these tests are named: it must never stand in a log."""
 TRACES = ("Traceback (most recent call last)", "internal_error", "Exception in ASGI application", "Task exception was never retrieved")
 TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.")
-SECRET = re.compile(r"\bexs_[A-Za-z0-9_-]{10,}")
+SECRET = re.compile(r"\b(exs|exo|exr|era)_[A-Za-z0-9_-]{10,}")
 
 
 def send(
@@ -93,6 +93,7 @@ def assert_calm(gateway: Gateway) -> None:
     assert PERSON not in text
     assert not TOKEN.search(text)
     assert not SECRET.search(text)
+    assert gateway.minted.found_in(text) == []
     for entry in json.loads(gateway.settings().resolved_key_file.read_text())["keys"]:
         assert entry.get("value", entry.get("jwk", {}).get("d")) not in text
 

@@ -83,9 +83,10 @@ def _of_document(document: Any) -> Iterator[str]:
 
 
 def _json(body: bytes) -> Any:
+    """What is no JSON, or is nested too deep to be read, holds no secret that anybody minted."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -127,12 +127,12 @@ def make_organization(
     caller: OperatorOrStranger,
     response: Response,
 ) -> AskedOrganization | OrganizationDocument:
-    """By an operator: it is made. Without a token: it is asked for; the answer's `claim`, shown this once, gets the first registration
-    token when an operator has approved.
+    """By an operator: it is made. By anybody else, without a token or signed in: it is asked for; the answer's `claim`, shown this once,
+    gets the first registration token when an operator has approved, and who asked while signed in is its admin then.
     """
-    if caller is None:
+    if caller is None or "operator" not in caller.roles:
         response.headers.update(request.app.state.registrations_limit.count(request.client.host if request.client else "unknown"))
-        return _asked(wanted, request, session, response)
+        return _asked(wanted, request, session, response, caller)
     if "kind" not in wanted.model_fields_set:
         raise Invalid([{"pointer": "/kind", "detail": "must be department or partner"}])
     organization = organizations.make(session, caller, **wanted.model_dump())
@@ -322,7 +322,7 @@ def _organization(session: Session, identifier: str) -> Organization | None:
     return session.get(Organization, identifier) if IDENTIFIER.fullmatch(identifier) else None
 
 
-def _asked(wanted: NewOrganization, request: Request, session: Session, response: Response) -> AskedOrganization:
+def _asked(wanted: NewOrganization, request: Request, session: Session, response: Response, caller: Principal | None) -> AskedOrganization:
     """Says nothing of names that are taken: that is the operator's to see."""
     wrong = [
         {"pointer": f"/{name}", "detail": "must be there"} for name in ("contact", "intent", "domain") if getattr(wanted, name) is None
@@ -332,7 +332,8 @@ def _asked(wanted: NewOrganization, request: Request, session: Session, response
     if wrong:
         raise Invalid(wrong)
     members = wanted.model_dump(exclude={"kind"})
-    asked, claim = onboarding.ask(session, request.app.state.keys.secret("client_secret"), **members)
+    key = request.app.state.keys.secret("client_secret")
+    asked, claim = onboarding.ask(session, key, **members, asked_by=caller.person.id if caller is not None and caller.person else None)
     response.headers["Cache-Control"] = "no-store"
     return AskedOrganization.model_validate(show_request(asked).model_dump() | {"claim": claim})
 

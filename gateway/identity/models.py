@@ -102,6 +102,8 @@ class OrganizationRequest(Base):
     contact: Mapped[str]
     intent: Mapped[str]
     domain: Mapped[str]
+    asked_by: Mapped[str | None]
+    """The person who asked, if they were signed in: they become its admin."""
     claim_hash: Mapped[bytes] = mapped_column(LargeBinary)
     asked_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -14,10 +14,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from gateway import changes
+from gateway.audit.record import Entry, record
 from gateway.database import new_id, now
 from gateway.errors import ExchangeError
 from gateway.identity import organizations
 from gateway.identity.models import Organization, OrganizationRequest
+from gateway.identity.people_models import Person
 from gateway.identity.principal import Principal
 from gateway.keys import SecretKey
 
@@ -27,10 +30,16 @@ CLAIM_LIVES = timedelta(days=7)
 """How long after the approval the claim is good."""
 MOST_ASKED = 1000
 PURPOSE = b"organization_claim"
+ADMIN = "partner_admin"
 
 
-def ask(session: Session, key: SecretKey, *, name: str, contact: str, intent: str, domain: str) -> tuple[OrganizationRequest, str]:
-    """What is asked for, and the claim, which is kept nowhere. Raises `rate_limited` if too much waits for approval already."""
+def ask(
+    session: Session, key: SecretKey, *, name: str, contact: str, intent: str, domain: str, asked_by: str | None = None
+) -> tuple[OrganizationRequest, str]:
+    """What is asked for, and the claim, which is kept nowhere. `asked_by` is a person who is signed in.
+
+    Raises `rate_limited` if too much waits for approval already.
+    """
     at = now()
     if (session.scalar(select(func.count()).select_from(OrganizationRequest).where(_open(at))) or 0) >= MOST_ASKED:
         raise ExchangeError("rate_limited", "Too many requests wait for the operator.", headers={"Retry-After": "3600"})
@@ -42,6 +51,7 @@ def ask(session: Session, key: SecretKey, *, name: str, contact: str, intent: st
         contact=contact,
         intent=intent,
         domain=domain,
+        asked_by=asked_by,
         claim_hash=_hash(key, identifier, claim),
         asked_at=at,
         expires_at=at + ASKED_LIVES,
@@ -77,6 +87,8 @@ def approve(session: Session, by: Principal, request: OrganizationRequest) -> Or
     organizations.move(session, by, organization, "approve")
     request.approved_at, request.expires_at = now(), now() + CLAIM_LIVES
     session.flush()
+    if request.asked_by is not None:
+        _make_admin(session, by, request.asked_by, organization)
     return organization
 
 
@@ -107,6 +119,26 @@ def use_claim(session: Session, key: SecretKey, organization_id: str, claim: str
 def forget_old(session: Session, at: datetime) -> None:
     """Delete what nobody approved, and claims whose time is over."""
     session.execute(delete(OrganizationRequest).where(OrganizationRequest.expires_at < at))
+
+
+def _make_admin(session: Session, by: Principal, person_id: str, organization: Organization) -> None:
+    """Who asked while signed in administers what was asked for, unless they belong to another organization by now."""
+    person = session.get(Person, person_id, with_for_update=True)
+    if person is None or person.organization_id is not None:
+        return
+    person.organization_id, person.roles_changed_at = organization.id, now()
+    person.granted_roles = sorted({*person.granted_roles, ADMIN})
+    session.flush()
+    entry = Entry(
+        kind="person",
+        action="roles_given",
+        actor=by.actor,
+        organization=by.organization_id,
+        change=changes.note(session, "person_changed", person.id),
+        detail={"person": person.id, "roles": " ".join(person.granted_roles)},
+        consumer=organization.id,
+    )
+    record(session, entry)
 
 
 def _open(at: datetime) -> ColumnElement[bool]:

@@ -108,13 +108,16 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class OrNobody:
-    """A rule for who sends a token; who sends none is nobody, and may call too."""
+class OrAsker:
+    """A rule for who holds its roles; who sends no token is nobody, and may call too, and so may a person without such a role."""
 
     rule: Rule
 
     async def __call__(self, request: Request, header: Annotated[str | None, Security(ACCESS_TOKEN)]) -> Principal | None:
-        return await self.rule(request, header) if request.headers.getlist("authorization") else None
+        caller = await authenticate(request)
+        if caller is None or (caller.person is not None and not caller.roles.intersection(self.rule.roles)):
+            return caller
+        return await self.rule(request, header)
 
 
 def _check_fresh(request: Request, person: PersonFacts) -> None:
@@ -131,10 +134,10 @@ def Allow(  # noqa: N802 - it stands where a type stands, as `Depends` does
 ) -> Any:
     """`caller: Annotated[Principal, Allow("scope", roles=("auditor",))]`. Without scopes: any accepted token. See `Rule`.
 
-    `anybody`: also nobody, who is None; a token that is sent must still be good for this.
+    `anybody`: also nobody, who is None, and a person without such a role; a token that is sent must still be good.
     """
     rule = Rule(scopes, tuple(roles), person, fresh)
-    security: params.Security = Security(OrNobody(rule) if anybody else rule, scopes=list(scopes))
+    security: params.Security = Security(OrAsker(rule) if anybody else rule, scopes=list(scopes))
     return security
 
 

@@ -36,6 +36,7 @@ router = APIRouter(prefix="/v1", tags=["identity"], route_class=IdempotentRoute)
 ADMINISTRATORS = ("operator", "partner_admin")
 """An operator for every organization, a partner admin for the own one."""
 Administrator = Annotated[Principal, Allow("clients:write", roles=ADMINISTRATORS)]
+Approver = Annotated[Principal, Allow("clients:write", roles=ADMINISTRATORS, fresh=True)]
 
 DAY, LONGEST = timedelta(days=1), timedelta(days=90)
 MOST_BY_CLAIM = 10
@@ -128,7 +129,7 @@ def revoke_registration_token(organization_id: str, token_id: str, session: Tran
     response_model_exclude_none=True,
     responses=_shows(CLIENT_EXAMPLE),
 )
-def approve_client(client_id: str, session: Transaction, caller: Administrator, response: Response) -> ClientDocument:
+def approve_client(client_id: str, session: Transaction, caller: Approver, response: Response) -> ClientDocument:
     """By the operator, or a partner admin of its organization. It gets tokens from now on."""
     client = _find_client(session, caller, client_id)
     clients.approve(session, caller, client)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey
 from sqlalchemy import func, insert, select, update
 
 from gateway.audit.models import AuditEntry
-from gateway.changes import last
-from gateway.database import now
+from gateway.changes import last, note
+from gateway.database import new_id, now
 from gateway.identity import onboarding
 from gateway.identity.models import Client, OrganizationRequest
+from gateway.identity.people_models import Person
 from tests.identity.exchange import Exchange, bearer
 from tests.identity.registering import ASKED, SCOPES, approve, ask, ask_token, by_key, register, status_of_token
 from tests.identity.test_clients import fits
+from tests.identity.test_tokens import forged
 
 
 def count(exchange: Exchange) -> tuple[int, int]:
@@ -202,3 +206,73 @@ def test_scopes_of_the_citys_own_work_are_in_no_registration_token(exchange: Exc
     for scope in ("organizations:write", "policies:write", "policies:approve", "policies:read"):
         answer = ask_token(exchange, exchange.organization_id, exchange.operator, scopes=[*SCOPES, scope])
         assert answer.status_code == 422
+
+
+def person_token(exchange: Exchange, *, organization: str | None = None, signed_in_ago: int = 0) -> tuple[str, dict[str, str]]:
+    """A person who has signed in, and the headers of their calls."""
+    person, at = new_id("per"), now()
+    with exchange.database.transaction() as session:
+        session.add(
+            Person(
+                id=person,
+                issuer="https://id.city.example",
+                subject_hash=person.encode(),
+                organization_id=organization,
+                claimed_roles=[],
+                granted_roles=[],
+                standing="active",
+                created_at=at,
+                roles_changed_at=at,
+            )
+        )
+        note(session, "person_created", person)
+    said: dict[str, Any] = {
+        "sub": person,
+        "sid": "ses_1",
+        "auth_time": int(time.time()) - signed_in_ago,
+        "scope": "clients:write catalog:read",
+    }
+    return person, bearer(forged(exchange, **said))
+
+
+def test_person_who_asked_while_signed_in_is_the_admin(exchange: Exchange) -> None:
+    person, headers = person_token(exchange)
+    asked = exchange.http.post("/v1/organizations", json=ASKED, headers=headers)
+    assert asked.status_code == 201, asked.text
+    organization = asked.json()["id"]
+    assert ask_token(exchange, organization, headers).status_code == 403
+
+    approve(exchange, organization)
+
+    with exchange.database.reading() as session:
+        found = session.get_one(Person, person)
+        assert (found.organization_id, found.granted_roles) == (organization, ["partner_admin"])
+    token = ask_token(exchange, organization, headers)
+    assert token.status_code == 201, token.text
+    assert ask_token(exchange, exchange.make_organization("Other"), headers).status_code == 404
+    client = register(exchange, token.json()["token"]).json()
+    path = f"/v1/clients/{client['client_id']}"
+    assert exchange.http.post(f"{path}/approve", headers=headers).json()["standing"] == "active"
+    assert exchange.http.post(f"{path}/rotate", headers=headers).status_code == 200
+    foreign = exchange.make_client(exchange.organization_id)["id"]
+    assert exchange.http.post(f"/v1/clients/{foreign}/rotate", headers=headers).status_code == 404
+
+
+def test_person_who_belongs_elsewhere_gets_no_role_by_asking(exchange: Exchange) -> None:
+    other = exchange.make_organization("Other")
+    person, headers = person_token(exchange, organization=other)
+    asked = exchange.http.post("/v1/organizations", json=ASKED, headers=headers).json()
+    approve(exchange, asked["id"])
+    with exchange.database.reading() as session:
+        found = session.get_one(Person, person)
+        assert (found.organization_id, found.granted_roles) == (other, [])
+    assert ask_token(exchange, asked["id"], claim=asked["claim"]).status_code == 201
+
+
+def test_approving_asks_a_person_to_sign_in_again(exchange: Exchange) -> None:
+    _, headers = person_token(exchange, signed_in_ago=301)
+    asked = exchange.http.post("/v1/organizations", json=ASKED, headers=headers).json()
+    approve(exchange, asked["id"])
+    client = register(exchange, ask_token(exchange, asked["id"], headers).json()["token"]).json()
+    answer = exchange.http.post(f"/v1/clients/{client['client_id']}/approve", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "insufficient_user_authentication")

@@ -46,6 +46,7 @@ def _requests() -> None:
         sa.Column("contact", sa.String(), nullable=False),
         sa.Column("intent", sa.String(), nullable=False),
         sa.Column("domain", sa.String(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=True),
         sa.Column("claim_hash", sa.LargeBinary(), nullable=False),
         sa.Column("asked_at", MOMENT, nullable=False),
         sa.Column("expires_at", MOMENT, nullable=False),

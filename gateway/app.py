@@ -50,7 +50,7 @@ from gateway.database import Database, now
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
-from gateway.identity import oauth, onboarding, registration_api, registration_endpoints, registration_tokens
+from gateway.identity import oauth, onboarding, registration_api, registration_endpoints, registration_tokens, signing_keys
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory as People
@@ -110,7 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database, lambda: state.replica.lease())  # noqa: PLW0108 - the replica comes last
     state.denials = Denials(state.audit)
-    state.identity = People(settings.issuer, state.keys)
+    state.identity = People(settings.issuer, state.keys, state.keks)
     state.catalog = Catalog()
     state.contracts = Contracts()
     state.consents = ConsentIndex()
@@ -366,6 +366,9 @@ def _expire(app: FastAPI) -> None:
             expire_due(session, now())
     with database.reading() as session:
         consents_due = consents_expiry.any_due(session, now())
+    if app.state.identity.signing.any_due(now()):
+        with database.transaction() as session:
+            signing_keys.step(session, now(), token_lifetime_s=app.state.settings.token_lifetime_s)
     if consents_due:
         with database.transaction() as session:
             consents_expiry.expire_due(session, now())

@@ -44,6 +44,8 @@ ONLY_ALLOWS = frozenset(
         "notice_written",
         "offer_created",
         "organization_created",
+        "signing_key_changed",  # which one signs; all that were published still verify
+        "signing_key_published",
         "person_created",
         "registration_token_created",
     },
@@ -72,6 +74,7 @@ FORBIDS = frozenset(
         "refusals_imported",
         "registration_token_revoked",
         "schema_published",
+        "signing_key_retired",
         "subject_erased",
         "token_revoked",
     },

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     kek_command: str = Field("", description="A command that prints them instead, run without a shell.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     token_lifetime_s: int = Field(600, ge=30, le=3600, description="Seconds an access token lives.")
+    jwks_cache_s: int = Field(300, ge=1, le=86_400, description="Seconds for which others may keep the JWKS; a new key waits for as long.")
     streams_per_contract: int = Field(4, ge=1, description="Open streams a contract may hold in this process.")
     client_requests_per_minute: int = Field(6000, ge=1, description="Requests of one client or person, in this process.")
     organization_requests_per_minute: int = Field(12_000, ge=1, description="Requests of all clients of an organization, in this process.")

@@ -18,6 +18,7 @@ from gateway.barrier.wait import Barrier
 from gateway.changes import hold_the_only_seat
 from gateway.database import Database, now
 from gateway.errors import AnotherGatewayIsLive, SettingsRefused
+from gateway.identity import signing_keys
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import add_key_encryption_key, complete_keys, read_keys, write_keys
@@ -133,6 +134,9 @@ def rotate_kek(settings: Settings) -> Rotated:
             add_key_encryption_key(settings.resolved_key_file)
         kek_id, _ = keks.current()
         rewrapped, lost = _rewrap_all(database, keks)
+        with database.transaction() as session:
+            own = signing_keys.rewrap(session, keks)
+        rewrapped, lost = rewrapped + own[0], lost + own[1]
         detail = {"key_id": kek_id, "rewrapped": str(rewrapped), "lost": str(lost)}
         with database.transaction() as session:
             record(session, Entry(kind="key", action="rotated", detail=detail))
@@ -205,3 +209,31 @@ def _rewrap_all(database: Database, keks: KeyEncryptionKeys) -> tuple[int, int]:
         rewrapped += done
         if not done:
             return rewrapped, lost
+
+
+def rotate_signing_key(settings: Settings, use: signing_keys.Use) -> str:
+    """Publish a new signing key, which follows the present one in its time, and return its identifier.
+
+    Raises `SettingsRefused` where no key-encryption key is to be had, `illegal_state`, `database_unavailable`.
+    """
+    keys = read_keys(settings.resolved_key_file)
+    keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    database = Database(settings.resolved_database_url)
+    try:
+        with database.transaction() as session:
+            return signing_keys.rotate(session, keys, keks, use, jwks_cache_s=settings.jwks_cache_s)
+    except KeyLost as error:
+        raise SettingsRefused(f"{error}: bring it back first.") from error
+    finally:
+        database.close()
+
+
+def list_signing_keys(settings: Settings) -> list[dict[str, str | None]]:
+    """Each signing key: identifier, use, state, where its private half is, and when that state ends. Raises `database_unavailable`."""
+    keys = read_keys(settings.resolved_key_file)
+    database = Database(settings.resolved_database_url)
+    try:
+        with database.reading() as session:
+            return signing_keys.shown(session, keys)
+    finally:
+        database.close()

@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from connectors.sources import transit_feed
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 UP = "Ctrl-C ends it."
@@ -127,12 +129,19 @@ def test_the_shell_blocks_of_the_readme_work_one_after_another(demonstration: De
     assert '"state":"withdrawn"' in outputs[7].replace(" ", "")
 
 
-def test_the_python_block_of_the_readme_works(demonstration: Demonstration) -> None:
-    (block,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    (demonstration.folder / "tour.py").write_text(block)
-    ran = demonstration.shell(f". demo-data/env\nPYTHONPATH={ROOT} .venv/bin/python tour.py")
-    assert ran.returncode == 0, ran.stderr
-    assert len(ran.stdout.splitlines()) == 4089
+def test_the_python_blocks_of_the_readme_work(demonstration: Demonstration) -> None:
+    """After the shell blocks: the second uses the registration token that they leave."""
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    told = []
+    for block in blocks:
+        (demonstration.folder / "tour.py").write_text(block)
+        ran = demonstration.shell(f". demo-data/env\nPYTHONPATH={ROOT} .venv/bin/python tour.py")
+        assert ran.returncode == 0, ran.stderr
+        told.append(ran.stdout.splitlines())
+    stops, trips = told
+    assert len(stops) == 4089
+    assert len(trips) == len(list(transit_feed.events()))
+    assert len(blocks[1].strip().splitlines()) <= 15, "the first pull that is bound to a key takes fifteen lines"
 
 
 def test_the_commands_of_the_readme_are_in_the_makefile() -> None:

@@ -50,7 +50,7 @@ class AuthorizationServer:
         published: PublishedKeys,
     ) -> None:
         self._proofs = proofs
-        self._protocol = _Protocol(settings, keys, database, directory, contract_parties, proofs)
+        self._protocol = _Protocol(settings, database, directory, contract_parties, proofs)
         self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"), published)
         self._protocol.authentication = self._authentication
 
@@ -125,7 +125,6 @@ class _Protocol(AuthlibServer):  # type: ignore[misc] # Authlib has no types
     def __init__(
         self,
         settings: Settings,
-        keys: Keys,
         database: Database,
         directory: Directory,
         contract_parties: ContractParties,
@@ -136,7 +135,7 @@ class _Protocol(AuthlibServer):  # type: ignore[misc] # Authlib has no types
         self.proofs = proofs
         self.directory = directory
         self.contract_parties = contract_parties
-        self.register_token_generator("default", _TokenGenerator(settings, keys))
+        self.register_token_generator("default", _TokenGenerator(settings, directory))
         self.register_grant(_Grant)
         self.register_endpoint(Introspection(self))
         self.register_endpoint(Revocation(self))
@@ -197,13 +196,13 @@ class _Grant(ClientCredentialsGrant):  # type: ignore[misc] # Authlib has no typ
 
 
 class _TokenGenerator(JWTBearerTokenGenerator):  # type: ignore[misc] # Authlib has no types
-    def __init__(self, settings: Settings, keys: Keys) -> None:
+    def __init__(self, settings: Settings, directory: Directory) -> None:
         super().__init__(settings.issuer, alg="ES256", expires_generator=settings.token_lifetime_s)
-        self._key_set = KeySet([keys.signing["token"]])
+        self._directory = directory
 
     def get_jwks(self) -> KeySet:
         """A set, not a key: for a set the `kid` is written into the header."""
-        return self._key_set
+        return KeySet([self._directory.signing.signer("token")])
 
     def get_audiences(self, client: AuthenticatedClient, user: None, scope: str) -> str:  # noqa: ARG002
         issuer: str = self.issuer

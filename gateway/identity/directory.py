@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from joserfc.jwk import KeySet
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -25,7 +24,9 @@ from gateway.identity.people_directory import PersonDirectory, PersonView
 from gateway.identity.person_facts import PersonFacts
 from gateway.identity.principal import Principal
 from gateway.identity.roles import scopes_of
+from gateway.identity.signing_keys import SigningKeys
 from gateway.identity.tokens import AccessToken, read_token
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import Keys
 
 REMEMBERED = 20_000
@@ -92,10 +93,9 @@ class _Seen:
 class Directory:
     """Who is known, and how they stand. Thread-safe: views are replaced, never changed."""
 
-    def __init__(self, issuer: str, keys: Keys) -> None:
+    def __init__(self, issuer: str, keys: Keys, keks: KeyEncryptionKeys | None = None) -> None:
         self.issuer = issuer
-        self._token_keys = KeySet([keys.signing["token"]])
-        self._public_keys = KeySet([keys.signing["token"], keys.signing["receipt"]])
+        self.signing = SigningKeys(keys, keks)
         self._organizations: dict[str, OrganizationView] = {}
         self._clients: dict[str, ClientView] = {}
         self._seen: dict[bytes, _Seen] = {}
@@ -108,11 +108,13 @@ class Directory:
         self._organizations = {row.id: _organization_view(row) for row in session.scalars(select(Organization))}
         self._clients = {row.id: _client_view(row) for row in session.scalars(select(Client))}
         self.people.load(session)
+        self.signing.load(session)
         self._revoked = {row.id: row.expires_at for row in session.scalars(select(RevokedToken))}
 
     def on_changes(self, session: Session, changes: Sequence[Change]) -> None:
         """Read again what these changes are about."""
         self.people.on_changes(session, changes)
+        self.signing.on_changes(session, changes)
         self._on_revoked(session, {change.object for change in changes if change.kind == "token_revoked"})
         organizations = {change.object for change in changes if change.kind.startswith("organization_")}
         clients = {change.object for change in changes if change.kind.startswith("client_")}
@@ -164,11 +166,11 @@ class Directory:
 
     def public_keys(self) -> dict[str, Any]:
         """The JWKS that tokens and consent receipts are verified with: a key each, so that no receipt is ever taken for a token."""
-        return dict(self._public_keys.as_dict(private=False))
+        return self.signing.jwks()
 
     def read_token(self, token: str) -> AccessToken:
         """What the token says, if the exchange signed it and its time is not over. Raises `token_invalid`, `token_expired`."""
-        return read_token(token, self._token_keys, self.issuer)
+        return read_token(token, self.signing.public("token"), self.issuer)
 
     def _is_current(self, seen: _Seen) -> bool:
         if isinstance(seen.client, PersonView):

@@ -145,7 +145,8 @@ async def revoke(request: Request) -> Response:
 
 @router.get("/oauth/jwks", summary="The public keys that tokens are signed with (RFC 7517)", responses=_example({"keys": [PUBLIC_KEY]}))
 async def jwks(request: Request) -> JSONResponse:
-    return JSONResponse(request.app.state.identity.public_keys(), headers=PUBLIC)
+    kept = f"public, max-age={request.app.state.settings.jwks_cache_s}"
+    return JSONResponse(request.app.state.identity.public_keys(), headers=PUBLIC | {"Cache-Control": kept})
 
 
 @router.get(

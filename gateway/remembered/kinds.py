@@ -57,6 +57,8 @@ KINDS: Mapping[str, Kind] = {
     "refusals_imported": Kind("import", consents.describe_import, consents.reapply_import),
     "registration_token_revoked": Kind("registration_token", identity.describe_registration_token, identity.reapply_registration_token),
     "schema_published": _DATASET,
+    # When a key is retired stands beside it in every dump, and what it signed was no longer valid then.
+    "signing_key_retired": Kind("signing key", _nothing, _stays),
     "token_revoked": Kind("token", identity.describe_token, identity.reapply_token),
     "subject_erased": Kind("subject", consents.describe_erasure, consents.reapply_erasure),
 }

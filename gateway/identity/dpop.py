@@ -126,6 +126,8 @@ class ProofReader:
         """The key in the header and its thumbprint; those seen before are remembered, because reading one costs as much as a signature."""
         if header.get("typ") != "dpop+jwt":
             raise ProofRefused("The typ of the proof must be dpop+jwt.")
+        if header.keys() & {"crit", "b64"}:
+            raise ProofRefused("The header of the proof names extensions (crit, b64), and none is known here.")
         algorithm, jwk = header.get("alg"), header.get("jwk")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise ProofRefused(f"The alg of the proof must be one of {' '.join(ALGORITHMS)}.")

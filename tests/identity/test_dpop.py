@@ -197,6 +197,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "jwk for encryption": {"header": {"jwk": OTHER.as_dict(private=False) | {"use": "enc"}}, "key": OTHER},
     "signature by another key": {"key": OTHER},
     "critical header": {"header": {"crit": ["exp"], "exp": 1}},
+    "payload that is not encoded": {"header": {"crit": ["b64"], "b64": False}},
     "no jti": {"jti": None},
     "empty jti": {"jti": ""},
     "long jti": {"jti": "x" * 257},

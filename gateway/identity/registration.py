@@ -113,7 +113,7 @@ class Registration:
     def change(self, client_id: str, token: str, document: dict[str, Any]) -> Registered:
         """Replace its metadata (RFC 7592 section 2.2). Raises `NotAuthorized`, `MetadataRefused`, `database_unavailable`."""
         with self._database.reading() as session:
-            self._mine(session, client_id, token)
+            self._mine(session, client_id, token, held=False)
         metadata = self._checked_change(client_id, document)
         check_urls(metadata, self._outward, self._published.fetch)
         with self._database.transaction() as session:
@@ -174,9 +174,10 @@ class Registration:
             _tell_who_approves(session, client)
         return Registered(client, metadata.document, token, secret)
 
-    def _mine(self, session: Session, client_id: str, token: str) -> tuple[Client, ClientRegistration]:
-        """The client whose token this is, held until the transaction ends."""
-        found = session.scalar(select(ClientRegistration).where(ClientRegistration.client_id == client_id).with_for_update())
+    def _mine(self, session: Session, client_id: str, token: str, *, held: bool = True) -> tuple[Client, ClientRegistration]:
+        """The client whose token this is; `held` until the transaction ends, so that of two who use its token one comes after the other."""
+        wanted = select(ClientRegistration).where(ClientRegistration.client_id == client_id)
+        found = session.scalar(wanted.with_for_update() if held else wanted)
         given = self._hash(client_id, token)
         good = [hash_ for hash_ in ((found.token_hash, found.previous_token_hash) if found else ()) if hash_ is not None]
         right = any(hmac.compare_digest(given, hash_) for hash_ in (*good, bytes(32), bytes(32))[:2])

@@ -15,10 +15,11 @@ from joserfc.jwk import ECKey
 
 from connectors.client import Client
 from gateway.keys import read_keys
-from tests.e2e.district import FOOTFALL, District
-from tests.e2e.wire import problem, send
+from tests.e2e.district import FOOTFALL, District, visit
+from tests.e2e.wire import STRUCTURED, authorization, problem, send
 from tests.gateway import READER, Gateway
 
+CLOUDEVENT = {"Content-Type": STRUCTURED}
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
@@ -156,6 +157,27 @@ def test_a_client_with_a_secret_never_reads_personal_data(district: District, ga
         answer = send(weak, "GET", f"/v1/contracts/{contract}/events", contract=named)
         problem(answer, "strong_client_required")
     problem(send(weak, "POST", "/v1/contracts", body={"dataset": FOOTFALL, "purpose": "transit-planning"}), "strong_client_required")
+
+
+def test_a_proof_is_for_the_method_that_was_sent_though_head_is_handled_as_get(consumer: Client) -> None:
+    answer = send(consumer, "HEAD", "/v1/me")
+    assert (answer.status_code, bool(answer.headers["dpop-nonce"])) == (200, True)
+    for_get = authorization(consumer, "GET", "/v1/me")
+    answer = consumer.http.request("HEAD", "/v1/me", headers=for_get)
+    assert (answer.status_code, 'error="invalid_dpop_proof"' in answer.headers["www-authenticate"]) == (401, True)
+    problem(consumer.http.request("GET", "/v1/organizations", headers=for_get), "token_invalid")
+
+
+def test_a_proof_of_a_call_that_changes_something_is_good_once(district: District) -> None:
+    """With an idempotency key too, by which a part of the gateway looks at who calls before the call itself does."""
+    provider = district.provider
+    for key in ({}, {"Idempotency-Key": secrets.token_hex(8)}):
+        proven = authorization(provider, "POST", f"/v1/datasets/{FOOTFALL}/events") | key
+        statuses = []
+        for _ in range(2):
+            answer = provider.http.post(f"/v1/datasets/{FOOTFALL}/events", json=visit("person-once"), headers=proven | CLOUDEVENT)
+            statuses.append(answer.status_code)
+        assert statuses == [201, 401], key
 
 
 def test_a_bearer_token_never_reads_personal_data_whoever_got_it(district: District, consumer: Client) -> None:

@@ -294,6 +294,15 @@ def test_two_proofs_are_refused(bound: Bound) -> None:
     assert bound.exchange.http.post("/oauth/token", data=form, headers=twice).json()["error"] == "invalid_dpop_proof"
 
 
+def test_proof_is_for_the_issuer_wherever_a_proxy_reaches_the_exchange(bound: Bound) -> None:
+    token = bound.token()
+    for url, status in ((ME, 200), ("http://10.0.0.1:8080/v1/me", 401)):
+        headers = bound.prover.headers("GET", url, token)
+        assert bound.exchange.http.get("http://10.0.0.1:8080/v1/me", headers=headers).status_code == status
+    headers = bound.prover.headers("GET", f"{ISSUER}/v1/organizations", token)
+    assert bound.exchange.http.get("/v1/organizations?limit=1", headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize("seconds", [-10, 8], ids=["ten seconds behind", "eight seconds ahead"])
 def test_clock_that_is_a_little_off_is_borne(bound: Bound, seconds: int) -> None:
     assert bound.me(bound.token(), iat=int(time.time()) + seconds).status_code == 200

@@ -50,7 +50,16 @@ from gateway.database import Database, now
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
-from gateway.identity import oauth, onboarding, registration_api, registration_endpoints, registration_tokens, signing_keys
+from gateway.identity import (
+    oauth,
+    onboarding,
+    persons,
+    registration_api,
+    registration_endpoints,
+    registration_tokens,
+    sign_ins,
+    signing_keys,
+)
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory as People
@@ -236,7 +245,7 @@ def _routes(app: FastAPI) -> None:
     # Routes are tried in order: those of the stream plane, which are asked for most, stand first.
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
-    people = (consents_api, erase, subjects_api)
+    people = (persons, consents_api, erase, subjects_api)
     for room in (
         identity_api,
         registration_api,
@@ -396,4 +405,5 @@ def _tidy_up(database: Database, settings: Settings) -> None:
         codes.forget_expired(session, at)
         onboarding.forget_old(session, at)
         registration_tokens.forget_old(session, at - timedelta(days=30))
+        sign_ins.forget_old(session)
         digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())

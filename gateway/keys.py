@@ -20,7 +20,9 @@ from joserfc.jwk import ECKey
 
 from gateway.errors import SettingsRefused
 
-SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code", "remembered", "dpop_nonce"]
+SecretUse = Literal[
+    "subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code", "remembered", "dpop_nonce", "person"
+]
 SECRET_USES: tuple[SecretUse, ...] = get_args(SecretUse)
 SigningUse = Literal["token", "policy_bundle", "receipt"]
 SIGNING_USES: tuple[SigningUse, ...] = get_args(SigningUse)
@@ -29,6 +31,7 @@ KEY_ENCRYPTION = "key_encryption"
 ADDED: tuple[frozenset[str], ...] = (
     frozenset({"withdrawal_code", "receipt", KEY_ENCRYPTION}),
     frozenset({"dpop_nonce"}),
+    frozenset({"person"}),
 )
 """The uses that each version of the key file added to the one before. A file says its version (`v`), and so what it may lack;
 the first two both say 1: of those, one that has none of the first additions is of before them.

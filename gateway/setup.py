@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from gateway.barrier.wait import Barrier
 from gateway.changes import hold_the_only_seat
 from gateway.database import Database, now
 from gateway.errors import AnotherGatewayIsLive, SettingsRefused
-from gateway.identity import signing_keys
+from gateway.identity import people, signing_keys
+from gateway.identity.local_accounts import LocalAccounts
+from gateway.identity.models import Organization
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import add_key_encryption_key, complete_keys, read_keys, write_keys
@@ -110,6 +112,28 @@ def _waiting_for_replicas(settings: Settings, database: Database) -> Iterator[No
     finally:
         barrier.stop()
         leases.close()
+
+
+def make_local_account(settings: Settings, username: str, password: str, name: str | None, roles: Sequence[str]) -> str:
+    """A local account and its person, with these roles for the operating organization: the person's identifier.
+
+    Raises `SettingsRefused` where local accounts are off, `Invalid`, `already_exists`, `AnotherGatewayIsLive` on SQLite.
+    """
+    if not settings.with_local_accounts:
+        raise SettingsRefused("Local accounts are off here: set EXCHANGE_LOCAL_ACCOUNTS=true, or use an OpenID provider.")
+    keys = read_keys(settings.resolved_key_file)
+    database = Database(settings.resolved_database_url)
+    try:
+        with _waiting_for_replicas(settings, database), database.transaction() as session:
+            operating = session.scalar(select(Organization).where(Organization.operates))
+            if operating is None:
+                raise SettingsRefused("This exchange is not set up yet: run `exchange setup --organization NAME --issuer URL`.")
+            person = LocalAccounts(settings, keys, database).make(session, username, password, name)
+            if roles:
+                people.give_roles(session, None, person, operating, roles)
+            return person.id
+    finally:
+        database.close()
 
 
 @dataclass(frozen=True, slots=True)

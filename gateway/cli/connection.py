@@ -22,10 +22,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one document, 
 
 
 @contextmanager
-def connected(*, anonymous: bool = False) -> Iterator[Client]:
-    """A client of `EXCHANGE_URL`; what the exchange or the network says against it goes to stderr, with exit code 1."""
+def connected(*, anonymous: bool = False, as_person: bool = False) -> Iterator[Client]:
+    """A client of `EXCHANGE_URL`: that of `EXCHANGE_CLIENT_ID`, else the person who is signed in, who it is in any case with `as_person`.
+
+    What the exchange or the network says against it goes to stderr, with exit code 1.
+    """
     try:
-        with _client(anonymous=anonymous) as client:
+        with _client(anonymous=anonymous, as_person=as_person) as client:
             yield client
     except ProblemError as problem:
         fail(str(problem), problem.hint, *(f"{error.get('pointer')}: {error.get('detail')}" for error in problem.errors))
@@ -34,11 +37,22 @@ def connected(*, anonymous: bool = False) -> Iterator[Client]:
         fail(f"{address} does not answer: {error}", "Is EXCHANGE_URL right, and the exchange up?")
 
 
-def _client(*, anonymous: bool) -> Client:
+def _client(*, anonymous: bool, as_person: bool) -> Client:
     try:
-        return from_environment(anonymous=anonymous)
+        client = from_environment(anonymous=anonymous or as_person)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    return client if anonymous or client.credentials is not None else _or_person(client)
+
+
+def _or_person(anonymous: Client) -> Client:
+    """Whoever is signed in here at that exchange; without one, nobody."""
+    from gateway.cli.login import sign_in_again
+    from gateway.cli.signed_in import SignedInClient, TokenFile
+
+    if TokenFile(anonymous.issuer).read() is None:
+        return anonymous
+    return SignedInClient(anonymous.issuer, address=str(anonymous.http.base_url), renewal=sign_in_again(anonymous))
 
 
 def read_private(path: Path) -> str:

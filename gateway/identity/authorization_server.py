@@ -25,6 +25,7 @@ from gateway.identity.client_authentication import METHODS, AuthenticatedClient,
 from gateway.identity.directory import Directory
 from gateway.identity.dpop import Proof, ProofRefused
 from gateway.identity.introspection import Introspection
+from gateway.identity.person_tokens import PersonTokens
 from gateway.identity.proofs import Proofs
 from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.revocation import Revocation
@@ -53,13 +54,19 @@ class AuthorizationServer:
         self._protocol = _Protocol(settings, database, directory, contract_parties, proofs)
         self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"), published)
         self._protocol.authentication = self._authentication
+        self.people = PersonTokens(settings, keys, database, directory)
 
     def token(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:
         """The answer of `POST /oauth/token`, an error in OAuth's form included."""
         if "grant_type" not in form:
             return refusal(InvalidRequestError("grant_type is missing."))
+        if self.people.offers(form["grant_type"]):
+            try:
+                return self.people.token(headers, form)
+            except OAuth2Error as error:
+                return refusal(error)
         if form["grant_type"] != "client_credentials":
-            return refusal(OAuth2Error("Only the grant client_credentials is offered.", error="unsupported_grant_type"))
+            return refusal(OAuth2Error("This grant is not offered here: see grant_types_supported.", error="unsupported_grant_type"))
         sent = headers.getlist("dpop")
         try:
             # Before the client's own proof is looked at, which is spent then: one who lacks a nonce may send it again.

@@ -155,7 +155,8 @@ async def jwks(request: Request) -> JSONResponse:
     responses=_example(server_metadata("https://exchange.example")),
 )
 async def authorization_server_metadata(request: Request) -> JSONResponse:
-    return JSONResponse(server_metadata(request.app.state.settings.issuer), headers=PUBLIC)
+    server: AuthorizationServer = request.app.state.authorization
+    return JSONResponse(server.people.added_to(server_metadata(request.app.state.settings.issuer)), headers=PUBLIC)
 
 
 @router.get(

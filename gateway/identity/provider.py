@@ -34,6 +34,8 @@ SKEW_S = 30
 """Seconds that its clock may differ from ours."""
 LONGEST_AGE_S = 300
 """An ID token is exchanged within so many seconds of its issue."""
+LATEST = 2**37
+"""Seconds since 1970 of a time beyond which no calendar goes."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """Asymmetric ones alone: by `none` or HS256 anybody who knows the client could write a token."""
 
@@ -75,8 +77,10 @@ class OpenIdProvider:
         with self._lock:
             return self._known()
 
-    def read_id_token(self, token: str, *, client_id: str, nonce: str | None, longest_age_s: int = LONGEST_AGE_S) -> Identity:
-        """Validate as OpenID Connect Core 1.0 section 3.1.3.7 asks. Its nonce must be `nonce`, None for one that has none.
+    def read_id_token(self, token: str, *, client_id: str, nonce: str | None, nonce_may_lack: bool = False) -> Identity:
+        """Validate as OpenID Connect Core 1.0 section 3.1.3.7 asks. A token with a nonce must have this one.
+
+        One without is taken where `nonce_may_lack`: of the device grant (RFC 8628) some providers put none into it.
 
         Raises `IdTokenRefused`, `ProviderAway`.
         """
@@ -85,7 +89,9 @@ class OpenIdProvider:
             claims = json.loads(self._verified(token, header))
             if not isinstance(claims, dict):
                 raise IdTokenRefused("The ID token has no claims.")
-            self._check(claims, client_id, nonce, longest_age_s)
+            self._check(claims, client_id)
+            if claims.get("nonce") != nonce and not (nonce_may_lack and "nonce" not in claims):
+                raise IdTokenRefused("The nonce of the ID token is another.")
         except (JoseError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise IdTokenRefused("That is not an ID token of the provider.") from error
         # Over what was signed: of some signatures there is a second form.
@@ -101,10 +107,10 @@ class OpenIdProvider:
             claims=claims,
         )
 
-    def _check(self, claims: Mapping[str, Any], client_id: str, nonce: str | None, longest_age_s: int) -> None:
+    def _check(self, claims: Mapping[str, Any], client_id: str) -> None:
         second = time.time()
         audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
-        issued, expires = _second(claims, "iat"), _second(claims, "exp")
+        issued, expires, proved = _second(claims, "iat"), _second(claims, "exp"), _second(claims, "auth_time", 0)
         if claims["iss"] != self.issuer:
             raise IdTokenRefused("The ID token is of another issuer.")
         # Others in the audience could bring the token here in the person's name: none is trusted.
@@ -114,10 +120,10 @@ class OpenIdProvider:
             raise IdTokenRefused("The ID token names nobody.")
         if expires <= second - SKEW_S or issued > second + SKEW_S or _second(claims, "nbf", issued) > second + SKEW_S:
             raise IdTokenRefused("The ID token has expired, or its time has not come.")
-        if issued < second - longest_age_s - SKEW_S:
+        if proved > second + SKEW_S:
+            raise IdTokenRefused("The auth_time of the ID token has not come: it would count as fresh for ever.")
+        if issued < second - LONGEST_AGE_S - SKEW_S:
             raise IdTokenRefused("The ID token is too old: sign in again.")
-        if claims.get("nonce") != nonce:
-            raise IdTokenRefused("The nonce of the ID token is another.")
 
     def _verified(self, token: str, header: Mapping[str, Any]) -> bytes:
         algorithm, key_id = header.get("alg"), header.get("kid")
@@ -223,4 +229,6 @@ def _second(claims: Mapping[str, Any], name: str, default: int | None = None) ->
     value = claims.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a time")
+    if not 0 <= value < LATEST:
+        raise ValueError(f"{name} must be a time of this age")
     return int(value)

@@ -21,7 +21,7 @@ from gateway.changes import ChangeRow, Changes, Counter
 from gateway.database import Base, Database
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import refuse_unknown_query
-from gateway.identity import api, oauth, registration_api, registration_endpoints
+from gateway.identity import api, oauth, persons, registration_api, registration_endpoints
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory
@@ -42,8 +42,9 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 class Exchange:
     """`http` calls it. `contracts` maps identifiers to (provider, consumer). The operator's token is made at first use."""
 
-    def __init__(self, folder: Path, outward: Outward | None = None) -> None:
-        self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder, registrations_per_minute=10_000)
+    def __init__(self, folder: Path, outward: Outward | None = None, **settings: Any) -> None:
+        told = {"registrations_per_minute": 10_000} | settings
+        self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder, **told)
         self.outward = outward or Outward()
         self.keys = write_keys(self.settings.resolved_key_file)
         self.database = Database(self.settings.resolved_database_url)
@@ -77,6 +78,7 @@ class Exchange:
         app.state.registrations_limit = Requests(self.settings.registrations_per_minute, "registrations")
         app.include_router(api.router)
         app.include_router(registration_api.router)
+        app.include_router(persons.router)
         app.include_router(oauth.router)
         app.include_router(registration_endpoints.router)
         app.add_exception_handler(ExchangeError, _problem)
@@ -149,8 +151,8 @@ class Exchange:
 
 
 @contextmanager
-def an_exchange(folder: Path) -> Iterator[Exchange]:
-    exchange = Exchange(folder)
+def an_exchange(folder: Path, **settings: Any) -> Iterator[Exchange]:
+    exchange = Exchange(folder, **settings)
     with exchange.http:
         yield exchange
     exchange.close()

@@ -52,7 +52,7 @@ def test_bytes_that_are_not_utf_8_or_too_many_are_refused(exchange: Exchange, bo
 def test_grant_must_be_named_and_offered(exchange: Exchange) -> None:
     auth = (exchange.operator_id, exchange.operator_secret)
     assert error_of(exchange.http.post("/oauth/token", content=b"grant_type=", headers=FORM, auth=auth)) == (400, "invalid_request")
-    for grant in ("password", "refresh_token", "authorization_code", 'é"\\'):
+    for grant in ("password", "authorization_code", 'é"\\'):
         assert error_of(exchange.ask_token(*auth, grant_type=grant)) == (400, "unsupported_grant_type")
 
 

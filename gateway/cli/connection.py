@@ -79,6 +79,13 @@ def new_private(path: Path) -> Iterator[Callable[[str], object]]:
                 path.unlink()
 
 
+def password(*, confirm: bool) -> str:
+    """The password of a local account: of the file that `EXCHANGE_PASSWORD_FILE` names, else asked for. Never of the command's words."""
+    if file := os.environ.get("EXCHANGE_PASSWORD_FILE"):
+        return read_private(Path(file)).removesuffix("\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
+
+
 def document(given: str) -> Any:
     """The JSON of an argument: itself, `@FILE`, or `-` for stdin. Raises `typer.BadParameter`."""
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
@@ -13,7 +12,7 @@ import typer
 
 from connectors.client import Client
 from connectors.problem import ProblemError, raise_for_problem
-from gateway.cli.connection import AsJson, connected, fail, read_private, show_list
+from gateway.cli.connection import AsJson, connected, fail, password, show_list
 from gateway.cli.sign_in import Fresh, Provider, SignInFailed, by_browser, on_another_device
 from gateway.cli.signed_in import TokenFile, granted, sign_out
 from gateway.identity.roles import ROLES
@@ -27,16 +26,16 @@ def login(
     device: Annotated[bool, typer.Option("--device", help="Sign in on another device (RFC 8628): here is no browser.")] = False,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
     provider: Annotated[str, typer.Option(help="The issuer of the provider, if the exchange knows several.")] = "",
-    local: Annotated[str, typer.Option(help="The name of a local account, instead of a provider; its password is asked for.")] = "",
-    password_file: Annotated[
-        Path | None, typer.Option(help="A file, readable by its owner alone, with the local account's password.")
-    ] = None,
+    local: Annotated[
+        str,
+        typer.Option(help="The name of a local account, instead of a provider; its password is asked for, or in EXCHANGE_PASSWORD_FILE."),
+    ] = "",
 ) -> None:
     """Sign in as a person. Commands act in that name until `exchange logout`, unless EXCHANGE_CLIENT_ID is set.
 
     Example: exchange login --device
     """
-    how = {"device": device, "no_browser": no_browser, "provider": provider, "local": local, "password_file": str(password_file or "")}
+    how = {"device": device, "no_browser": no_browser, "provider": provider, "local": local}
     with connected(anonymous=True) as client:
         file = TokenFile(client.issuer)
         with file.held():
@@ -101,11 +100,7 @@ def sign_in_again(client: Client) -> Any:
 
 
 def _by_password(how: Mapping[str, Any]) -> dict[str, str]:
-    if how["password_file"]:
-        password = read_private(Path(how["password_file"])).rstrip("\n")
-    else:
-        password = typer.prompt("Password", hide_input=True, err=True)
-    return {"grant_type": LOCAL_ACCOUNT, "username": how["local"], "password": password}
+    return {"grant_type": LOCAL_ACCOUNT, "username": how["local"], "password": password(confirm=False)}
 
 
 def _at_provider(client: Client, how: Mapping[str, Any], fresh: Fresh) -> dict[str, str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.connection import AsJson, connected, everything, read_private, show, show_list
+from gateway.cli.connection import AsJson, connected, everything, password, show, show_list
 from gateway.cli.server import own_settings, servers_packages
 
 noun = typer.Typer(name="person", help="Persons, their roles, and local accounts.", no_args_is_help=True)
@@ -79,23 +78,17 @@ def create(
     role: Annotated[
         list[str] | None, typer.Option(help="A role, for the organization that operates the exchange; repeat for more.")
     ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="A file, readable by its owner alone; without it the password is asked for.")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a local account, on the server's own settings: for an installation without an OpenID provider. Never overwrites one.
+    """Make a local account, on the server's own settings: for an installation without an OpenID provider. Its password is
+    asked for, or is in the file that EXCHANGE_PASSWORD_FILE names. Never overwrites one.
 
     Example: exchange person create ada --role operator
     """
-    password = (
-        read_private(password_file).rstrip("\n")
-        if password_file
-        else typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    )
+    chosen = password(confirm=True)
     with own_settings() as settings:
         with servers_packages():
             from gateway.setup import make_local_account
 
-        person_id = make_local_account(settings, username, password, name, role or [])
+        person_id = make_local_account(settings, username, chosen, name, role or [])
         print(json.dumps({"id": person_id}) if as_json else f"{username} is {person_id}; sign in by `exchange login --local {username}`.")

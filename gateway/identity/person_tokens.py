@@ -40,6 +40,7 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 LOCAL_ACCOUNT = "urn:civic-exchange:oauth:grant-type:local-account"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a kind
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the name of a kind
+SERVER_ERROR = 500
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -87,16 +88,17 @@ class PersonTokens:
 
     def token(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:
         """The answer to a grant that `offers` says is offered. Raises `OAuth2Error`."""
-        if "authorization" in headers or "client_assertion" in form or form.get("client_id") != COMMAND_LINE:
+        if not is_of_a_person(headers, form):
             raise UnauthorizedClientError(f"This grant is for the public client {COMMAND_LINE}, which names itself by client_id.")
         if form.get("resource", self._settings.issuer) != self._settings.issuer:
             raise OAuth2Error("The only resource here is the exchange itself.", error="invalid_target")
         try:
             return self._answer(self._grants[form["grant_type"]](form), form)
         except ExchangeError as error:
-            if error.status < 500:
-                raise
-            return _unavailable()
+            if error.status >= SERVER_ERROR:
+                return _unavailable()
+            body = {"error": "temporarily_unavailable", "error_description": error.detail}
+            return JSONResponse(body, error.status, NO_STORE | error.headers)
         except ProviderAway:
             return _unavailable("The OpenID provider does not answer: try again in a moment.")
 
@@ -207,6 +209,11 @@ class PersonTokens:
         }
         key = self._directory.signing.signer("token")
         return jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": key.kid}, claims | ({"acr": row.acr} if row.acr else {}), key)
+
+
+def is_of_a_person(headers: Headers, form: Mapping[str, str]) -> bool:
+    """True for a grant that asks for no client to prove itself."""
+    return form.get("client_id") == COMMAND_LINE and "authorization" not in headers and "client_assertion" not in form
 
 
 def facts_of(row: PersonSession) -> PersonFacts:

@@ -216,7 +216,8 @@ def test_server_metadata_names_what_is_offered_and_nothing_else(exchange: Exchan
             assert exchange.http.post(url.removeprefix(ISSUER), headers=FORM).status_code in {400, 401}, name
     assert exchange.http.get(said["jwks_uri"].removeprefix(ISSUER)).status_code == 200
     assert set(said["scopes_supported"]) == set(SCOPES)
-    assert said["grant_types_supported"] == ["client_credentials"]
+    people = ["refresh_token", "urn:civic-exchange:oauth:grant-type:local-account"]
+    assert said["grant_types_supported"] == ["client_credentials", *people]
     assert said["registration_endpoint"] == f"{ISSUER}/oauth/register"
 
 

@@ -53,7 +53,7 @@ from gateway.identity import api as identity_api
 from gateway.identity import (
     oauth,
     onboarding,
-    persons,
+    persons_api,
     registration_api,
     registration_endpoints,
     registration_tokens,
@@ -245,19 +245,8 @@ def _routes(app: FastAPI) -> None:
     # Routes are tried in order: those of the stream plane, which are asked for most, stand first.
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
-    people = (persons, consents_api, erase, subjects_api)
-    for room in (
-        identity_api,
-        registration_api,
-        catalog_api,
-        access_api,
-        contracts_api,
-        *people,
-        notices_api,
-        audit_api,
-        barrier_api,
-        operations,
-    ):
+    people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
+    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, barrier_api, operations):
         app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)

@@ -21,7 +21,7 @@ from gateway.changes import ChangeRow, Changes, Counter
 from gateway.database import Base, Database
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import refuse_unknown_query
-from gateway.identity import api, oauth, persons, registration_api, registration_endpoints
+from gateway.identity import api, oauth, persons_api, registration_api, registration_endpoints
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory
@@ -78,7 +78,7 @@ class Exchange:
         app.state.registrations_limit = Requests(self.settings.registrations_per_minute, "registrations")
         app.include_router(api.router)
         app.include_router(registration_api.router)
-        app.include_router(persons.router)
+        app.include_router(persons_api.router)
         app.include_router(oauth.router)
         app.include_router(registration_endpoints.router)
         app.add_exception_handler(ExchangeError, _problem)

@@ -82,8 +82,8 @@ class PersonTokens:
         return {
             **metadata,
             "grant_types_supported": [*metadata["grant_types_supported"], *offered],
-            "token_endpoint_auth_methods_supported": [*metadata["token_endpoint_auth_methods_supported"], "none"],
-            "exchange_sign_in": {"client_id": COMMAND_LINE, "openid_providers": providers},
+            # Not among the methods of clients: a program never comes as a public one (FAPI 2.0 section 5.3.2.1).
+            "exchange_sign_in": {"client_id": COMMAND_LINE, "token_endpoint_auth_method": "none", "openid_providers": providers},
         }
 
     def token(self, headers: Headers, form: Mapping[str, str]) -> JSONResponse:

@@ -235,8 +235,10 @@ def _rewrap_all(database: Database, keks: KeyEncryptionKeys) -> tuple[int, int]:
             return rewrapped, lost
 
 
-def rotate_signing_key(settings: Settings, use: signing_keys.Use) -> str:
+def rotate_signing_key(settings: Settings, use: signing_keys.Use, *, at_once: bool = False) -> str:
     """Publish a new signing key, which follows the present one in its time, and return its identifier.
+
+    `at_once`: it signs now, and when this returns no gateway accepts what was signed before.
 
     Raises `SettingsRefused` where no key-encryption key is to be had, `illegal_state`, `database_unavailable`.
     """
@@ -244,6 +246,9 @@ def rotate_signing_key(settings: Settings, use: signing_keys.Use) -> str:
     keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
     database = Database(settings.resolved_database_url)
     try:
+        if at_once:
+            with _waiting_for_replicas(settings, database), database.transaction() as session:
+                return signing_keys.replace_at_once(session, keys, keks, use)
         with database.transaction() as session:
             return signing_keys.rotate(session, keys, keks, use, jwks_cache_s=settings.jwks_cache_s)
     except KeyLost as error:

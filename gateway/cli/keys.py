@@ -52,6 +52,7 @@ def rotate_kek(as_json: AsJson = False) -> None:
 @noun.command()
 def rotate(
     use: Annotated[SigningUse, typer.Option(help="What the key signs.")],
+    at_once: Annotated[bool, typer.Option("--at-once", help="The key was stolen: accept nothing more that was signed before.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a new signing key. It is published now, and signs when all who keep the public keys have read it; nothing is refused meanwhile.
@@ -61,8 +62,9 @@ def rotate(
     with own_settings() as settings:
         from gateway.setup import rotate_signing_key
 
-        kid = rotate_signing_key(settings, use.value)
-        print(json.dumps({"use": use.value, "key_id": kid}) if as_json else f"{kid} is published, and signs when its time has come.")
+        kid = rotate_signing_key(settings, use.value, at_once=at_once)
+        when = "signs now, and what was signed before is refused" if at_once else "is published, and signs when its time has come"
+        print(json.dumps({"use": use.value, "key_id": kid}) if as_json else f"{kid} {when}.")
 
 
 @noun.command("list")

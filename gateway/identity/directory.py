@@ -115,6 +115,8 @@ class Directory:
         """Read again what these changes are about."""
         self.people.on_changes(session, changes)
         self.signing.on_changes(session, changes)
+        if any(change.kind == "signing_key_retired" for change in changes):
+            self._seen = {}  # what that key signed is verified again, and fails
         self._on_revoked(session, {change.object for change in changes if change.kind == "token_revoked"})
         organizations = {change.object for change in changes if change.kind.startswith("organization_")}
         clients = {change.object for change in changes if change.kind.startswith("client_")}

@@ -127,13 +127,13 @@ class SigningKeys:
         raise ExchangeError("signing_unavailable", headers={"Retry-After": "10"})
 
 
-def rotate(session: Session, keys: Keys, keks: KeyEncryptionKeys, use: Use, *, jwks_cache_s: float) -> str:
+def rotate(session: Session, keys: Keys, keks: KeyEncryptionKeys, use: Use, *, jwks_cache_s: float, waiting_too: bool = False) -> str:
     """Publish a new key and return its identifier; it signs when JWKS that are kept now have run out. One change and one audit entry.
 
-    Raises `illegal_state` while a new key waits already, and `KeyAway` without a key-encryption key to keep it under.
+    Raises `illegal_state` while a new key waits already (unless `waiting_too`), and `KeyAway` without a key-encryption key.
     """
     rows = session.scalars(select(SigningKey).where(SigningKey.use == use)).all()
-    if any(row.state == "published" for row in rows):
+    if not waiting_too and any(row.state == "published" for row in rows):
         raise ExchangeError("illegal_state", "A new key is published already: wait until it signs.", state="published", legal=[])
     if not rows:
         first = keys.signing[use]
@@ -145,6 +145,21 @@ def rotate(session: Session, keys: Keys, keks: KeyEncryptionKeys, use: Use, *, j
     wrapped = _wrap(named, kid, kek)
     session.add(_row(named, use, "published", kek_id, wrapped, now() + timedelta(seconds=jwks_cache_s + MARGIN_S)))
     _tell(session, "signing_key_published", "published", kid, use)
+    return kid
+
+
+def replace_at_once(session: Session, keys: Keys, keks: KeyEncryptionKeys, use: Use) -> str:
+    """For a key that was stolen: a new one signs now, and nothing that any key before it has signed is accepted; returns its identifier.
+
+    Raises `KeyAway` without a key-encryption key to keep it under.
+    """
+    kid = rotate(session, keys, keks, use, jwks_cache_s=0, waiting_too=True)
+    session.flush()
+    _move(session, kid, "published", "signing", None)
+    for row in session.scalars(select(SigningKey).where(SigningKey.use == use, SigningKey.state != "retired")).all():
+        if row.kid != kid:
+            _move(session, row.kid, row.state, "retired", None)
+            _tell(session, "signing_key_retired", "retired", row.kid, use)
     return kid
 
 

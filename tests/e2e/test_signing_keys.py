@@ -183,3 +183,26 @@ def test_a_receipt_key_follows_another_and_receipts_of_before_verify_for_ever(re
     assert {old, new} <= published(first)
     due = [key["due_at"] for key in command(first, "keys", "list") if key["key_id"] == old]
     assert due == [None]
+
+
+def test_what_a_stolen_key_has_signed_is_refused_everywhere_at_once(replicas: list[Gateway]) -> None:
+    first = replicas[0]
+    form, proof = {"grant_type": "client_credentials"}, (first.made.client_id, first.made.client_secret)
+    waiting = command(first, "keys", "rotate", "--use", "token")["key_id"]  # not in the way of the urgent one
+    held = httpx2.post(f"{first.url}/oauth/token", data=form, auth=proof).json()["access_token"]
+    for replica in replicas:  # so that each has verified it
+        assert httpx2.get(f"{replica.url}/v1/me", headers={"Authorization": f"Bearer {held}"}).status_code == 200
+    (old,) = states(first, "token").keys() - {waiting}
+    new = command(first, "keys", "rotate", "--use", "token", "--at-once")["key_id"]
+    for replica in replicas:
+        seconds = 0 if first.engines.kind == "real" else 2  # without leases the command has nobody to wait for
+
+        def refused(replica: Gateway = replica) -> bool:
+            return httpx2.get(f"{replica.url}/v1/me", headers={"Authorization": f"Bearer {held}"}).status_code == 401
+
+        until(refused, "the refusal", seconds=seconds)
+        assert {new} <= published(replica)
+        assert not {old, waiting} & published(replica)
+        fresh = httpx2.post(f"{replica.url}/oauth/token", data=form, auth=proof).json()["access_token"]
+        assert httpx2.get(f"{replicas[-1].url}/v1/me", headers={"Authorization": f"Bearer {fresh}"}).status_code == 200
+    assert states(first, "token") == {old: "retired", waiting: "retired", new: "signing"}

@@ -125,20 +125,21 @@ class Reading:
             if opened.topic_id != dataset.topic_id:
                 raise ExchangeError("cursor_expired", earliest_cursor=await self._earliest_cursor(dataset, earliest_ms))
             self.offsets.update(opened.offsets)
+            self._turn = opened.turn
         await self._require_topic(dataset, expired=opened is not None)
         # Whether the log still has the offset of an opaque cursor is for the first fetch to say.
         unknown = [partition for partition in self.partitions if opened is None or partition not in opened.offsets]
         self.offsets.update(await self._offsets(dataset, unknown, cursor if opened is None else "earliest", earliest_ms))
 
     def in_turn(self) -> tuple[int, ...]:
-        """Its partitions, each of them first in turn: one that is always full keeps nobody from the others."""
+        """Its partitions, each of them first in turn, from page to page too: one that is always full keeps nobody from the others."""
         first = self._turn % len(self.partitions)
-        self._turn += 1
+        self._turn = first + 1
         return self.partitions[first:] + self.partitions[:first]
 
     def cursor(self) -> str:
         """The cursor of where it stands."""
-        return self.streams.cursors.seal(Cursor(self.what, self.dataset.topic_id or "", self.offsets))
+        return self.streams.cursors.seal(Cursor(self.what, self.dataset.topic_id or "", self.offsets, self._turn))
 
     def _checked(self, partitions: Sequence[int] | None, dataset: DatasetView) -> tuple[int, ...]:
         if partitions is None:

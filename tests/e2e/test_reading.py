@@ -86,18 +86,30 @@ def test_a_stream_has_a_cursor_and_a_receipt_for_each_flush_and_resumes(numbers:
             assert resumed.numbers == [3]
 
 
-def test_a_full_partition_keeps_a_stream_from_no_other(gateway: Gateway, reader: Client) -> None:
+@pytest.fixture
+def one_full(gateway: Gateway) -> Numbers:
+    """Two partitions: three blocks of events in the first, and in the other the one whose number is next."""
     numbers = Numbers(gateway, {"partitions": 2, "key_pointer": "/key"})
     full, other = (next(key for key in "abcdefgh" if zlib.crc32(key.encode()) % 2 == partition) for partition in (0, 1))
-    last = 3 * BLOCK_EVENTS
-    for first in range(0, last, BLOCK_EVENTS):
+    for first in range(0, 3 * BLOCK_EVENTS, BLOCK_EVENTS):
         numbers.publish(*range(first, first + BLOCK_EVENTS), key=full)
-    numbers.publish(last, key=other)
+    numbers.publish(3 * BLOCK_EVENTS, key=other)
+    return numbers
 
-    with Listener(reader, numbers.slug, cursor="earliest") as subscriber:
-        until(lambda: len(subscriber.numbers) == last + 1)
 
-    assert subscriber.numbers.index(last) <= BLOCK_EVENTS
+def test_a_full_partition_keeps_a_stream_from_no_other(one_full: Numbers, reader: Client) -> None:
+    with Listener(reader, one_full.slug, cursor="earliest") as subscriber:
+        until(lambda: len(subscriber.numbers) == 3 * BLOCK_EVENTS + 1)
+
+    assert subscriber.numbers.index(3 * BLOCK_EVENTS) <= BLOCK_EVENTS
+
+
+def test_a_full_partition_keeps_pages_from_no_other(one_full: Numbers, reader: Client) -> None:
+    got = one_full.pulled(reader)
+
+    assert sorted(got) == list(range(3 * BLOCK_EVENTS + 1))
+    assert got.index(3 * BLOCK_EVENTS) <= BLOCK_EVENTS
+    assert one_full.pulled(reader) == got
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "application/json;q=0", "x"])

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.errors import ExchangeError
 from gateway.keys import SecretKey, b64, unb64
 from gateway.streams.cursor import Cursor, Cursors
 
 KEY = SecretKey("cursor-1", "cursor", secrets.token_bytes(32))
-CURSOR = Cursor("con_1", "topic-1", {0: 4711, 3: 12})
+CURSOR = Cursor("con_1", "topic-1", {0: 4711, 3: 12}, turn=1)
 
 
 def test_a_cursor_opens_to_the_position_that_it_was_sealed_from() -> None:
     cursors = Cursors(KEY)
     assert cursors.open(cursors.seal(CURSOR), "con_1") == CURSOR
+
+
+def test_a_cursor_of_a_version_without_turns_still_opens() -> None:
+    nonce, text, bound_to = bytes(12), b'["topic-1",[[0,4711],[3,12]],1763900000]', b"cursor-1\x00con_1"
+    earlier = b64(b"\x08cursor-1" + nonce + AESGCM(KEY.value).encrypt(nonce, text, bound_to))
+    assert Cursors(KEY).open(earlier, "con_1") == replace(CURSOR, turn=0)
 
 
 def test_a_cursor_tells_nothing_of_its_offsets() -> None:

@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs. Each command first builds .venv from the lock, if it is not up to date.
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench faults engines lock clean
+.PHONY: help demo test check format bench faults engines lock sbom clean
 
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -33,6 +33,7 @@ help:
 	@echo 'make faults   kill, stop and cut off replicas under load, about ten minutes (ROUNDS=5 SEED=7)'
 	@echo 'make format   put the code into the form that `make check` asks for'
 	@echo 'make lock     write the locks anew from pyproject.toml'
+	@echo 'make sbom     write sbom.cdx.json: what the production lock installs, as CycloneDX'
 	@echo 'make clean    remove what these made'
 
 demo: .venv/.server
@@ -72,8 +73,13 @@ lock: $(UV)
 	$(BIN)/$(LOCK) pyproject.toml --extra server -o requirements.txt
 	$(BIN)/$(LOCK) pyproject.toml --extra server --extra dev -c requirements.txt -o requirements-dev.txt
 
+# From the lock and nothing else: the same lock gives the same file, on any machine.
+sbom: .venv/.dev
+	$(BIN)/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --mc-type application --spec-version 1.6 \
+	  --output-reproducible --output-format JSON --output-file sbom.cdx.json
+
 clean:
-	rm -rf .venv demo-data bench.json faults.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo-data sbom.cdx.json bench.json faults.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,LOCK): exactly what the lock says, and this checkout on top of it. Compiled once, here: where Python is told not to

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gateway.catalog.schemas import pointer_of
 from gateway.errors import ExchangeError, Invalid, catalogue
@@ -27,6 +28,7 @@ BY_STATUS = {
     406: "not_acceptable",
     413: "body_too_large",
     415: "unsupported_media_type",
+    503: "overloaded",
 }
 CHALLENGED = frozenset({401, 403})
 
@@ -38,6 +40,7 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(TopicGone, _log_unavailable)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -80,6 +83,11 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
         return answer(request, Invalid([{"pointer": "", "detail": "is not JSON in UTF-8, or nested too deep"}]))
     code = BY_STATUS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
     return answer(request, ExchangeError(code, headers=error.headers))
+
+
+async def _gone(request: Request, _error: Exception) -> JSONResponse:
+    """Whoever sent half a body and went: nobody reads this, and nothing is wrong here."""
+    return answer(request, ExchangeError("bad_request"))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -35,6 +35,7 @@ from gateway.barrier.leases import Leases, Seat, lease_of
 from gateway.barrier.protocol import ENDED_ITSELF
 from gateway.barrier.replica import Replica
 from gateway.barrier.wait import Barrier
+from gateway.browser import security_headers
 from gateway.catalog import api as catalog_api
 from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
@@ -49,15 +50,30 @@ from gateway.database import Database, now
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
-from gateway.identity import oauth
+from gateway.identity import (
+    oauth,
+    onboarding,
+    persons_api,
+    registration_api,
+    registration_endpoints,
+    registration_tokens,
+    sign_ins,
+    signing_keys,
+)
 from gateway.identity.authorization_server import AuthorizationServer
+from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory as People
+from gateway.identity.proofs import Proofs
+from gateway.identity.published_keys import PublishedKeys
+from gateway.identity.registration import Registration
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import read_keys
+from gateway.limits import Callers
 from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
 from gateway.notices.feed import Feed, forget_old
+from gateway.outward import Outward
 from gateway.remembered.follower import Follower
 from gateway.remembered.guard import Guard
 from gateway.remembered.open import open_place
@@ -103,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database, lambda: state.replica.lease())  # noqa: PLW0108 - the replica comes last
     state.denials = Denials(state.audit)
-    state.identity = People(settings.issuer, state.keys)
+    state.identity = People(settings.issuer, state.keys, state.keks)
     state.catalog = Catalog()
     state.contracts = Contracts()
     state.consents = ConsentIndex()
@@ -112,11 +128,11 @@ def create_app(settings: Settings) -> FastAPI:
     state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
     state.grounds = Grounds(state.access)
-    state.authorization = AuthorizationServer(
-        settings, state.keys, state.database, state.identity, lambda contract_id: _parties(state.contracts, contract_id)
-    )
+    _open_the_door(state)
     state.log = _log(settings)
     state.disclosures = Disclosures(state.database)
+    state.callers = Callers(settings.client_requests_per_minute, settings.organization_requests_per_minute)
+    state.damping = Damping(settings.failed_logins_per_minute)
     state.withdrawals = Limits(settings.withdrawals_per_minute, "withdrawals")
     state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
     state.streams = _streams(state)
@@ -129,6 +145,24 @@ def create_app(settings: Settings) -> FastAPI:
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
+
+
+def _open_the_door(state: Any) -> None:
+    """Those who find out who calls, and let new ones in."""
+    state.proofs = Proofs(state.settings.issuer, state.keys.secret("dpop_nonce"), state.database)
+    outward = Outward(networks=state.settings.networks, plain_http=state.settings.development)
+    state.published_keys = PublishedKeys(outward)
+    state.authorization = AuthorizationServer(
+        state.settings,
+        state.keys,
+        state.database,
+        state.identity,
+        lambda contract_id: _parties(state.contracts, contract_id),
+        state.proofs,
+        state.published_keys,
+    )
+    state.registration = Registration(state.database, state.keys, outward, state.published_keys)
+    state.registrations_limit = Limits(state.settings.registrations_per_minute, "registrations")
 
 
 def _streams(state: Any) -> Streams:
@@ -211,15 +245,16 @@ def _routes(app: FastAPI) -> None:
     # Routes are tried in order: those of the stream plane, which are asked for most, stand first.
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
-    people = (consents_api, erase, subjects_api)
-    for room in (identity_api, catalog_api, access_api, contracts_api, *people, notices_api, audit_api, barrier_api, operations):
+    people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
+    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, barrier_api, operations):
         app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)
+    app.include_router(registration_endpoints.router)
     app.include_router(answers.router)
     operations.serve_documentation(app)
     app.add_middleware(Guard, standing=lambda: app.state.follower.standing)
-    app.add_middleware(Requests)
+    app.add_middleware(Requests, in_flight=app.state.streams.in_flight, headers=security_headers(app.state.settings))
 
 
 @asynccontextmanager
@@ -329,6 +364,9 @@ def _expire(app: FastAPI) -> None:
             expire_due(session, now())
     with database.reading() as session:
         consents_due = consents_expiry.any_due(session, now())
+    if app.state.identity.signing.any_due(now()):
+        with database.transaction() as session:
+            signing_keys.step(session, now(), token_lifetime_s=app.state.settings.token_lifetime_s)
     if consents_due:
         with database.transaction() as session:
             consents_expiry.expire_due(session, now())
@@ -354,4 +392,7 @@ def _tidy_up(database: Database, settings: Settings) -> None:
     with database.transaction() as session:
         forget_old(session, at - timedelta(days=settings.notices_days))
         codes.forget_expired(session, at)
+        onboarding.forget_old(session, at)
+        registration_tokens.forget_old(session, at - timedelta(days=30))
+        sign_ins.forget_old(session)
         digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())

@@ -29,6 +29,7 @@ POLL_SECONDS = 0.25
 CHANNEL = "exchange_changes"
 ONLY_ALLOWS = frozenset(
     {
+        "client_approved",
         "client_created",
         "consent_given",
         "consent_requested",
@@ -43,6 +44,10 @@ ONLY_ALLOWS = frozenset(
         "notice_written",
         "offer_created",
         "organization_created",
+        "signing_key_changed",  # which one signs; all that were published still verify
+        "signing_key_published",
+        "person_created",
+        "registration_token_created",
     },
 )
 """The kinds that can only allow something."""
@@ -63,10 +68,15 @@ FORBIDS = frozenset(
         "dataset_changed",
         "licence_revoked",
         "organization_changed",
+        "person_changed",
+        "person_signed_out",
         "policy_activated",
         "refusals_imported",
+        "registration_token_revoked",
         "schema_published",
+        "signing_key_retired",
         "subject_erased",
+        "token_revoked",
     },
 )
 """The kinds that forbid something, or may (design, section 6). `gateway/remembered/kinds.py` says of each how it outlives the database."""
@@ -113,6 +123,11 @@ def note(session: Session, kind: str, about: str) -> int:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     return int(n)
+
+
+def await_again(session: Session, n: int) -> None:
+    """Let the commit of this transaction wait for a forbidding change of before, as the one that made it did."""
+    session.info["forbids"] = max(n, session.info.get("forbids", 0))
 
 
 def last(session: Session) -> int:

@@ -54,6 +54,13 @@ def check_period(value: str) -> str:
     return value
 
 
+def parse_period(value: str) -> timedelta:
+    """The length of a period that `check_period` has taken."""
+    length = isodate.parse_duration(value)
+    assert isinstance(length, timedelta)
+    return length
+
+
 Time = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(rfc3339, return_type=str)]
 Period = Annotated[str, AfterValidator(check_period)]
 Limit = Annotated[int, Query(ge=1, le=500, description="How many items at most.")]

@@ -65,9 +65,11 @@ class Answer:
 
     @property
     def is_final(self) -> bool:
-        """False if the request is to be repeated: it failed, or is stored and not in force everywhere yet (202 `barrier_pending`)."""
+        """False if the request is to be repeated: it failed, is stored and not in force everywhere yet (202 `barrier_pending`), or the
+        caller is to sign in again for it (401).
+        """
         is_problem = ("content-type", "application/problem+json") in self.headers
-        return self.status < 500 and not (self.status == 202 and is_problem)
+        return self.status < 500 and self.status != 401 and not (self.status == 202 and is_problem)
 
     def packed(self) -> bytes:
         return orjson.dumps([self.status, self.headers]) + b"\n" + self.body
@@ -92,7 +94,7 @@ class IdempotentRoute(APIRoute):
             await self.answer(scope, receive, send)
             return
         request = Request(scope, receive)
-        caller = authenticate(request)
+        caller = await authenticate(request)
         if caller is None:  # nobody to whom a key could belong; the endpoint says whether it needs a token
             await self.answer(scope, receive, send)
             return
@@ -176,7 +178,7 @@ class Once:
         if secrets.randbelow(SWEEP_ONE_IN) == 0:
             self._sweep()
         row = IdempotentAnswer(
-            client_id=self.caller.client_id,
+            client_id=self.caller.actor,
             path=self.request.url.path,
             key=self.key,
             fingerprint=self.fingerprint,
@@ -217,7 +219,7 @@ class Once:
 
     def _earlier(self) -> Answer:
         with self.database.reading() as session:
-            row = session.get(IdempotentAnswer, (self.caller.client_id, self.request.url.path, self.key))
+            row = session.get(IdempotentAnswer, (self.caller.actor, self.request.url.path, self.key))
         if row is not None and row.fingerprint != self.fingerprint:
             raise ExchangeError("idempotency_key_reused")
         if row is None or row.sealed is None:
@@ -239,14 +241,14 @@ class Once:
 
     def _mine(self) -> tuple[ColumnElement[bool], ...]:
         return (
-            IdempotentAnswer.client_id == self.caller.client_id,
+            IdempotentAnswer.client_id == self.caller.actor,
             IdempotentAnswer.path == self.request.url.path,
             IdempotentAnswer.key == self.key,
         )
 
     def _bound_to(self) -> bytes:
         """Associated data: an answer opens only for the request that it answered."""
-        return orjson.dumps([self.caller.client_id, self.request.url.path, self.key]) + self.fingerprint
+        return orjson.dumps([self.caller.actor, self.request.url.path, self.key]) + self.fingerprint
 
 
 def _fingerprint(request: Request, body: bytes) -> bytes:

@@ -14,23 +14,28 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from joserfc.jwk import ECKey
 
 from gateway.errors import SettingsRefused
 
-SecretUse = Literal["subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code", "remembered"]
-SECRET_USES: tuple[SecretUse, ...] = (
-    *("subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code"),
-    "remembered",
-)
+SecretUse = Literal[
+    "subject_index", "pseudonym", "cursor", "client_secret", "stored_answer", "withdrawal_code", "remembered", "dpop_nonce", "person"
+]
+SECRET_USES: tuple[SecretUse, ...] = get_args(SecretUse)
 SigningUse = Literal["token", "policy_bundle", "receipt"]
-SIGNING_USES: tuple[SigningUse, ...] = ("token", "policy_bundle", "receipt")
+SIGNING_USES: tuple[SigningUse, ...] = get_args(SigningUse)
 KEY_ENCRYPTION = "key_encryption"
 """The use of the keys that wrap subjects' keys: see `gateway/key_encryption.py`."""
-ADDED = frozenset({"withdrawal_code", "receipt", KEY_ENCRYPTION})
-"""The uses that a key file of the version before lacks, all of them; a file that lacks some has lost them."""
+ADDED: tuple[frozenset[str], ...] = (
+    frozenset({"withdrawal_code", "receipt", KEY_ENCRYPTION}),
+    frozenset({"dpop_nonce"}),
+    frozenset({"person"}),
+)
+"""The uses that each version of the key file added to the one before. A file says its version (`v`), and so what it may lack;
+the first two both say 1: of those, one that has none of the first additions is of before them.
+"""
 
 
 def b64(data: bytes) -> str:
@@ -76,7 +81,7 @@ class Keys:
 
 def write_keys(path: Path) -> Keys:
     """Make a new key file (mode 0600). Raises `SettingsRefused` if one is there: keys are never overwritten."""
-    document = {"v": 1, "keys": _all_new()}
+    document = {"v": len(ADDED), "keys": _all_new()}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -90,10 +95,10 @@ def write_keys(path: Path) -> Keys:
 
 def read_keys(path: Path) -> Keys:
     """Read the key file. Raises `SettingsRefused` if it is missing, readable by others, or incomplete."""
-    entries = _entries(path)
+    document = _document(path)
     held: dict[SecretUse, SecretKey] = {}
     signing: dict[SigningUse, ECKey] = {}
-    for entry in entries:
+    for entry in document["keys"]:
         if entry["use"] in SECRET_USES:
             held[entry["use"]] = SecretKey(entry["id"], entry["use"], unb64(entry["value"]))
         elif entry["use"] in SIGNING_USES:
@@ -101,58 +106,64 @@ def read_keys(path: Path) -> Keys:
     missing = (set(SECRET_USES) - set(held)) | (set(SIGNING_USES) - set(signing))
     if missing:
         lacking = f"The key file {path} has no key for {', '.join(sorted(missing))}"
-        if _is_earlier(entries):
+        if missing <= _still_to_come(document):
             raise SettingsRefused(f"{lacking}: it is of an earlier version. Run `exchange migrate`, which adds what is new.")
         raise SettingsRefused(f"{lacking}: bring it back from your backup.")
     return Keys(held, signing)
 
 
 def complete_keys(path: Path) -> list[str]:
-    """Add what a key file of the version before lacks, and return the uses that were added. What is in the file stays as it is.
+    """Add what a key file of an earlier version lacks, and return the uses that were added. What is in the file stays as it is.
 
     A key that was lost is not made anew: what was made with it would be lost unseen. Raises what `read_keys` raises.
     """
-    entries = _entries(path)
-    added = [entry for entry in _all_new() if entry["use"] in ADDED] if _is_earlier(entries) else []
+    document = _document(path)
+    held, to_come = {entry["use"] for entry in document["keys"]}, _still_to_come(document)
+    lost = {*SECRET_USES, *SIGNING_USES} - held - to_come
+    added = [entry for entry in _all_new() if entry["use"] in to_come - held] if not lost else []
     if added:
-        _replace(path, [*entries, *added])
+        _replace(path, {"v": len(ADDED), "keys": [*document["keys"], *added]})
     read_keys(path)
     return [entry["use"] for entry in added]
 
 
 def key_encryption_keys(path: Path) -> list[bytes]:
     """Those of the key file, the current one first; none in a file of before there were any. Raises what `read_keys` raises."""
-    return [unb64(entry["value"]) for entry in _entries(path) if entry["use"] == KEY_ENCRYPTION]
+    return [unb64(entry["value"]) for entry in _document(path)["keys"] if entry["use"] == KEY_ENCRYPTION]
 
 
 def add_key_encryption_key(path: Path) -> None:
     """Put a new one before the others in the key file, which is replaced whole. Raises what `read_keys` raises."""
-    _replace(path, [_new_key_encryption_key(), *_entries(path)])
+    document = _document(path)
+    _replace(path, document | {"keys": [_new_key_encryption_key(), *document["keys"]]})
 
 
-def _is_earlier(entries: list[dict[str, Any]]) -> bool:
-    held = {entry["use"] for entry in entries}
-    return not held & ADDED and held >= {*SECRET_USES, *SIGNING_USES} - ADDED
+def _still_to_come(document: dict[str, Any]) -> frozenset[str]:
+    """The uses that came after the version of this key file."""
+    version = document["v"]
+    if version == 1 and not ADDED[0] & {entry["use"] for entry in document["keys"]}:
+        version = 0
+    return frozenset().union(*ADDED[version:])
 
 
-def _replace(path: Path, entries: list[dict[str, Any]]) -> None:
+def _replace(path: Path, document: dict[str, Any]) -> None:
     """Put a whole new file in the place of the old, whose owner keeps it: whoever looks sees the one or the other."""
     new, old = path.with_suffix(".new"), path.stat()
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     if os.fstat(descriptor).st_uid != old.st_uid:
         os.fchown(descriptor, old.st_uid, old.st_gid)
-    _write(descriptor, {"v": 1, "keys": entries})
+    _write(descriptor, document)
     new.replace(path)
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def _document(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise SettingsRefused(f"No key file at {path}: run `exchange setup`, or set EXCHANGE_KEY_FILE.")
     if path.stat().st_mode & 0o077:
         raise SettingsRefused(f"The key file {path} is readable by others: chmod 600 it.")
-    entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["keys"]
-    return entries
+    document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return document
 
 
 def _write(descriptor: int, document: dict[str, Any]) -> None:

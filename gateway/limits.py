@@ -1,14 +1,21 @@
-"""How much at once: token buckets."""
+"""How much at once: token buckets, and what one process carries."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+from prometheus_client import Counter
 
 from gateway.errors import ExchangeError
 
 MOST_CALLERS = 10_000
+
+shed = Counter("exchange_shed_total", "Requests that were refused because this process carries too much, by what.", ["what"])
 
 
 class Bucket:
@@ -38,24 +45,135 @@ class Bucket:
 
 
 class Requests:
-    """A bucket for each caller; those that are full again are forgotten. `name` is the policy's in the `RateLimit` headers."""
+    """A bucket for each caller. `name` is the policy's in the `RateLimit` headers, `whose` tells a caller what was counted.
 
-    def __init__(self, per_minute: int, name: str = "anonymous") -> None:
-        self._per_minute = per_minute
+    Those that are full again are forgotten; if there are too many all the same, the oldest are, so that strangers fill no memory.
+    """
+
+    def __init__(self, per_minute: int, name: str = "anonymous", whose: str = "this address") -> None:
+        self.per_minute = per_minute
         self._name = name
+        self._whose = whose
         self._buckets: dict[Hashable, Bucket] = {}
         self._lock = threading.Lock()
 
     def count(self, caller: Hashable) -> dict[str, str]:
         """Take one request of this caller and return the `RateLimit` headers of its answer. Raises `rate_limited`."""
         with self._lock:
-            if len(self._buckets) > MOST_CALLERS:
-                self._buckets = {who: bucket for who, bucket in self._buckets.items() if bucket.available() < self._per_minute}
-            bucket = self._buckets.setdefault(caller, Bucket(self._per_minute, 60.0))
-            policy = f'"{self._name}";q={self._per_minute};w=60'
-            if bucket.available() < 1:
-                wait = max(1, round(bucket.seconds_to_one))
-                headers = {"Retry-After": str(wait), "RateLimit-Policy": policy, "RateLimit": f'"{self._name}";r=0;t={wait}'}
-                raise ExchangeError("rate_limited", "Too many requests from this address.", headers=headers)
+            bucket = self._bucket(caller)
+            self._require(bucket)
             bucket.take(1)
-            return {"RateLimit-Policy": policy, "RateLimit": f'"{self._name}";r={bucket.available()};t=60'}
+            return {"RateLimit-Policy": self._policy, "RateLimit": f'"{self._name}";r={bucket.available()};t=60'}
+
+    def require(self, caller: Hashable) -> None:
+        """Raises `rate_limited` if this caller has no request left; takes none."""
+        with self._lock:
+            if caller in self._buckets:
+                self._require(self._buckets[caller])
+
+    def take(self, caller: Hashable) -> None:
+        """Take one request of this caller, also where none is left."""
+        with self._lock:
+            bucket = self._bucket(caller)
+            bucket.available()
+            bucket.take(1)
+
+    def left(self, caller: Hashable) -> int:
+        """Requests that this caller has left now."""
+        with self._lock:
+            return max(0, self._buckets[caller].available()) if caller in self._buckets else self.per_minute
+
+    @property
+    def _policy(self) -> str:
+        return f'"{self._name}";q={self.per_minute};w=60'
+
+    def _bucket(self, caller: Hashable) -> Bucket:
+        found = self._buckets.get(caller)
+        if found is None:
+            if len(self._buckets) >= MOST_CALLERS:
+                lacking = {who: bucket for who, bucket in self._buckets.items() if bucket.available() < self.per_minute}
+                self._buckets = dict(islice(lacking.items(), max(0, len(lacking) - MOST_CALLERS // 2), None))
+            found = self._buckets[caller] = Bucket(self.per_minute, 60.0)
+        return found
+
+    def _require(self, bucket: Bucket) -> None:
+        if bucket.available() < 1:
+            wait = max(1, math.ceil(bucket.seconds_to_one))
+            told = {"RateLimit-Policy": self._policy, "RateLimit": f'"{self._name}";r=0;t={wait}'}
+            raise ExchangeError("rate_limited", f"Too many requests from {self._whose}.", headers={"Retry-After": str(wait)} | told)
+
+
+class Callers:
+    """The requests of clients and of their organizations, which share one limit however many clients they have; in this process."""
+
+    def __init__(self, client_per_minute: int, organization_per_minute: int) -> None:
+        self._clients = Requests(client_per_minute, "client", "this client")
+        self._organizations = Requests(organization_per_minute, "organization", "this organization")
+
+    def count(self, actor: str, organization_id: str) -> dict[str, str]:
+        """Take one request of the client (or person) and one of its organization; returns the headers. Raises `rate_limited`."""
+        own = self._clients.count(actor)
+        if not organization_id:
+            return own
+        shared = self._organizations.count(organization_id)
+        return {name: f"{value}, {shared[name]}" for name, value in own.items()}
+
+    def require(self, actor: str, organization_id: str) -> None:
+        """Raises `rate_limited` if either has none left; takes none."""
+        self._clients.require(actor)
+        self._organizations.require(organization_id)
+
+    def left(self, actor: str, organization_id: str) -> dict[str, dict[str, int]]:
+        """What is left of each limit, requests a minute."""
+        limits = {"client": (self._clients, actor), "organization": (self._organizations, organization_id)}
+        return {name: {"per_minute": of.per_minute, "left": of.left(who)} for name, (of, who) in limits.items() if who}
+
+
+class InFlight:
+    """How much one process carries at once: open streams, and bytes of bodies that came or wait to leave. What is too much is shed.
+
+    Thread-safe enough: all who count are on the event loop.
+    """
+
+    def __init__(self, most_streams: int, most_bytes: int) -> None:
+        self._most_streams = most_streams
+        self._most_bytes = most_bytes
+        self._streams = 0
+        self._bytes = 0
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Hold a place for a stream. Raises `overloaded`."""
+        if self._streams >= self._most_streams:
+            raise overloaded("streams")
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    def admit(self, more: int = 0) -> None:
+        """Raises `overloaded` if `more` bytes would be too many. One request alone never is."""
+        if self._bytes and self._bytes + more > self._most_bytes:
+            raise overloaded("bytes")
+
+    @contextmanager
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """`with in_flight.hold() as carry: carry(1024)`: count bytes until the block is left."""
+        carried = 0
+
+        def carry(more: int) -> None:
+            nonlocal carried
+            carried += more
+            self._bytes += more
+
+        try:
+            yield carry
+        finally:
+            self._bytes -= carried
+
+
+def overloaded(what: str) -> ExchangeError:
+    """The refusal of a process that carries too much; counted."""
+    shed.labels(what).inc()
+    return ExchangeError("overloaded", headers={"Retry-After": "2"})

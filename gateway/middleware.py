@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Mapping
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -14,6 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.database import new_id
+from gateway.errors import ExchangeError
+from gateway.identity.possession import ANSWER_HEADERS, METHOD
+from gateway.limits import InFlight
 
 log = structlog.get_logger("gateway.requests")
 
@@ -28,8 +32,10 @@ seconds = Histogram("exchange_request_seconds", "Time until a request's answer b
 class Requests:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, in_flight: InFlight, headers: Mapping[str, str]) -> None:
         self._app = app
+        self._headers = headers
+        self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,6 +45,9 @@ class Requests:
         request_id = new_id("req")
         scope["exchange.request_id"] = request_id
         traceparent = Headers(scope=scope).get("traceparent", "")
+        scope[METHOD] = scope["method"]
+        answer_headers: dict[str, str] = {}
+        scope[ANSWER_HEADERS] = answer_headers
         # HEAD is GET without a body (RFC 9110 section 9.3.2), which the server leaves out. Events that nobody gets are not read.
         if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
             scope = {**scope, "method": "GET"}
@@ -50,13 +59,17 @@ class Requests:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                for name, value in answer_headers.items():
+                    headers[name] = value
                 if TRACEPARENT.fullmatch(traceparent):
                     headers["traceparent"] = traceparent
                 self._note(scope, status, time.perf_counter() - began, request_id, traceparent)
             await send(message)
 
-        await self._app(scope, _bounded(scope, receive), answered)
+        with self._in_flight.hold() as carry:
+            await self._app(scope, _bounded(scope, receive, self._in_flight, carry), answered)
 
     def _note(self, scope: Scope, status: int, took: float, request_id: str, traceparent: str) -> None:
         route = getattr(scope.get("route"), "path", "none")
@@ -67,25 +80,36 @@ class Requests:
         log.info("request", method=scope["method"], route=route, status=status, ms=round(took * 1000, 1), request=request_id, **told)
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """`receive` that refuses bodies over the limit with 413, by their length where it is given, else as they come.
+def _bounded(scope: Scope, receive: Receive, in_flight: InFlight, carry: Callable[[int], None]) -> Receive:
+    """`receive` that refuses bodies over the limit with 413, and what is more than the process carries with 503, by their length where
+    it is given, else as they come.
 
     Starlette's own exception, because FastAPI lets no other through while it reads a body.
     """
     most = MOST_BATCH if scope["path"].endswith("/events") else MOST_BODY
     length = Headers(scope=scope).get("content-length", "")
     declared = int(length) if length.isascii() and length.isdigit() else 0
-    received = 0
+    received = carried = 0
+
+    def take_up(size: int) -> None:
+        nonlocal carried
+        if size > most:
+            raise HTTPException(413)
+        if size > carried:
+            try:
+                in_flight.admit(size - carried)
+            except ExchangeError as error:
+                raise HTTPException(error.status, headers=error.headers) from error
+            carry(size - carried)
+            carried = size
 
     async def bounded() -> Message:
         nonlocal received
-        if declared > most:
-            raise HTTPException(413)
+        take_up(declared)
         message = await receive()
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
-            if received > most:
-                raise HTTPException(413)
+            take_up(received)
         return message
 
     return bounded

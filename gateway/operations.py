@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import html
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from gateway.access.decision import PolicyUnavailable
+from gateway.browser import DOCUMENTATION, security_txt
 from gateway.errors import ExchangeError
 from gateway.streams.log import LogUnavailable
 
@@ -62,16 +63,46 @@ async def _state(ping: Callable[[], Awaitable[Any]]) -> str:
     return "ok"
 
 
+@router.get("/.well-known/security.txt", include_in_schema=False)
+async def security_contact(request: Request) -> Response:
+    """Whom to tell of a weakness (RFC 9116)."""
+    text = security_txt(request.app.state.settings)
+    if text is None:
+        raise ExchangeError("not_found")
+    return PlainTextResponse(text, headers={"Cache-Control": "public, max-age=86400"})
+
+
 def serve_documentation(app: FastAPI) -> None:
     """`/docs` from files of the package: nothing is fetched from elsewhere."""
-    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title=app.title,
-            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css",
-            swagger_favicon_url="/docs/assets/favicon.png",
-        )
+        return HTMLResponse(PAGE.format(title=html.escape(app.title)), headers={"Content-Security-Policy": DOCUMENTATION})
+
+    @app.get("/docs/assets/start.js", include_in_schema=False)
+    async def start() -> Response:
+        """In a file of its own, so that the page has no inline script."""
+        return Response(START, media_type="text/javascript", headers={"Cache-Control": "public, max-age=3600"})
+
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-assets")
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+<link rel="icon" href="/docs/assets/favicon.png">
+<div id="swagger-ui"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/assets/start.js"></script>
+</html>
+"""
+START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  presets: [SwaggerUIBundle.presets.apis],
+});
+"""

@@ -25,6 +25,10 @@ from gateway.streams.outbound import Outlet
 log = structlog.get_logger(__name__)
 
 SWITCH_S = 0.0005
+MOST_HEAD = 64 * 1024
+"""Bytes of a request line with its headers."""
+HEAD_S = 20.0
+"""Seconds in which the head of a request must be there, from its first byte on, or from the connection's beginning."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -34,9 +38,39 @@ class _Protocol(HttpToolsProtocol):
 
     outlet: Outlet | None = None
     is_lost = False
+    _head_bytes: int | None = 0
+    """Bytes that have come since the last request's end, None once the head of the next is complete."""
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def data_received(self, data: bytes) -> None:
+        # The parser keeps what is incomplete without bound: neither a request line nor a header may go on for ever.
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            # A body may come in the same piece as its head, which is why a piece is fed as long as those before it were no more.
+            if self._head_bytes - len(data) > MOST_HEAD:
+                self.transport.abort()
+                return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        self._stop_head_timer()
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MOST_HEAD:
+            raise ValueError("the head of the request is too long")  # the parser answers 400 and closes
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head_bytes = 0
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
         self.scope["extensions"] = {"exchange.protocol": {"protocol": self}}
         self._rest()
 
@@ -54,9 +88,20 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._stop_head_timer()
         self.is_lost = True
         if self.outlet is not None:
             self.outlet.close()
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        self._rest()
+        self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def _rest(self) -> None:
         if self.outlet is not None:

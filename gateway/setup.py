@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from gateway.barrier.wait import Barrier
 from gateway.changes import hold_the_only_seat
 from gateway.database import Database, now
 from gateway.errors import AnotherGatewayIsLive, SettingsRefused
+from gateway.identity import people, signing_keys
+from gateway.identity.local_accounts import LocalAccounts
+from gateway.identity.models import Organization
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import add_key_encryption_key, complete_keys, read_keys, write_keys
@@ -111,6 +114,28 @@ def _waiting_for_replicas(settings: Settings, database: Database) -> Iterator[No
         leases.close()
 
 
+def make_local_account(settings: Settings, username: str, password: str, name: str | None, roles: Sequence[str]) -> str:
+    """A local account and its person, with these roles for the operating organization: the person's identifier.
+
+    Raises `SettingsRefused` where local accounts are off, `Invalid`, `already_exists`, `AnotherGatewayIsLive` on SQLite.
+    """
+    if not settings.with_local_accounts:
+        raise SettingsRefused("Local accounts are off here: set EXCHANGE_LOCAL_ACCOUNTS=true, or use an OpenID provider.")
+    keys = read_keys(settings.resolved_key_file)
+    database = Database(settings.resolved_database_url)
+    try:
+        with _waiting_for_replicas(settings, database), database.transaction() as session:
+            operating = session.scalar(select(Organization).where(Organization.operates))
+            if operating is None:
+                raise SettingsRefused("This exchange is not set up yet: run `exchange setup --organization NAME --issuer URL`.")
+            person = LocalAccounts(settings, keys, database).make(session, username, password, name)
+            if roles:
+                people.give_roles(session, None, person, operating, roles)
+            return person.id
+    finally:
+        database.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Rotated:
     """What a rotation did: the key-encryption key that wraps now, subjects' keys wrapped anew, and those that no key opens."""
@@ -133,6 +158,9 @@ def rotate_kek(settings: Settings) -> Rotated:
             add_key_encryption_key(settings.resolved_key_file)
         kek_id, _ = keks.current()
         rewrapped, lost = _rewrap_all(database, keks)
+        with database.transaction() as session:
+            own = signing_keys.rewrap(session, keks)
+        rewrapped, lost = rewrapped + own[0], lost + own[1]
         detail = {"key_id": kek_id, "rewrapped": str(rewrapped), "lost": str(lost)}
         with database.transaction() as session:
             record(session, Entry(kind="key", action="rotated", detail=detail))
@@ -205,3 +233,36 @@ def _rewrap_all(database: Database, keks: KeyEncryptionKeys) -> tuple[int, int]:
         rewrapped += done
         if not done:
             return rewrapped, lost
+
+
+def rotate_signing_key(settings: Settings, use: signing_keys.Use, *, at_once: bool = False) -> str:
+    """Publish a new signing key, which follows the present one in its time, and return its identifier.
+
+    `at_once`: it signs now, and when this returns no gateway accepts what was signed before.
+
+    Raises `SettingsRefused` where no key-encryption key is to be had, `illegal_state`, `database_unavailable`.
+    """
+    keys = read_keys(settings.resolved_key_file)
+    keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    database = Database(settings.resolved_database_url)
+    try:
+        if at_once:
+            with _waiting_for_replicas(settings, database), database.transaction() as session:
+                return signing_keys.replace_at_once(session, keys, keks, use)
+        with database.transaction() as session:
+            return signing_keys.rotate(session, keys, keks, use, jwks_cache_s=settings.jwks_cache_s)
+    except KeyLost as error:
+        raise SettingsRefused(f"{error}: bring it back first.") from error
+    finally:
+        database.close()
+
+
+def list_signing_keys(settings: Settings) -> list[dict[str, str | None]]:
+    """Each signing key: identifier, use, state, where its private half is, and when that state ends. Raises `database_unavailable`."""
+    keys = read_keys(settings.resolved_key_file)
+    database = Database(settings.resolved_database_url)
+    try:
+        with database.reading() as session:
+            return signing_keys.shown(session, keys)
+    finally:
+        database.close()

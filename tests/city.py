@@ -35,7 +35,7 @@ from gateway.identity.directory import Directory
 from gateway.identity.models import Client, Organization
 from gateway.identity.scopes import ROLES, SCOPES
 from gateway.keys import write_keys
-from gateway.limits import Requests
+from gateway.limits import Callers, Requests
 from gateway.settings import Settings
 
 ISSUER = "http://exchange.test"
@@ -114,6 +114,7 @@ class City:
 
     def _app(self) -> FastAPI:
         app = FastAPI(dependencies=[Depends(refuse_unknown_query)], lifespan=self._lifespan)
+        app.state.callers = Callers(6000, 12_000)
         app.state.contracts, app.state.withdrawals = Contracts(), Requests(self.settings.withdrawals_per_minute, "withdrawals")
         for name in ("settings", "keys", "database", "changes", "barrier", "identity", "catalog", "consents"):
             setattr(app.state, name, getattr(self, name))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import Engines, Kafka, Postgres, install
+from tests.engines import Engines, Kafka, OpenIdProvider, Postgres, install
 from tests.engines.asyncapi import asyncapi_errors as ask_asyncapi_parser
 from tests.engines.sets import KINDS, RealEngines
 
 # Fixtures of what `tests.engines.install` installs. With `--engines=embedded` nothing is, and a test that takes one is deselected.
-INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors"}
+INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors", "openid_provider", "openid_client", "go_client", "clients_python"}
 # What only the real set has: a test that takes one of these and `engines` runs on that set alone.
 SERVERS = {"kafka", "postgres"}
 POSTGRES = pytest.StashKey[Postgres]()
@@ -95,7 +95,16 @@ def opa_binary() -> Path:
 @pytest.fixture(scope="session")
 def asyncapi_errors() -> Callable[[str], list[str]]:
     """What the AsyncAPI format's own parser finds wrong with a document."""
-    return partial(ask_asyncapi_parser, install.node_modules())
+    return partial(ask_asyncapi_parser, install.node_modules(install.ASYNCAPI_PARSER))
+
+
+@pytest.fixture(scope="session")
+def openid_provider(engine_folder: Path) -> Iterator[OpenIdProvider]:
+    """The city's OpenID provider, running. A test that stops it, or changes its keys or people, makes one of its own."""
+    provider = OpenIdProvider(install.node_modules(install.OPENID_PROVIDER), engine_folder / "openid")
+    provider.start()
+    yield provider
+    provider.stop()
 
 
 @pytest.fixture(scope="session")

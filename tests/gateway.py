@@ -26,6 +26,7 @@ from gateway.setup import SetUp, set_up
 from tests.engines import Engines
 from tests.engines.opa import Opa
 from tests.engines.process import free_port
+from tests.minted import Minted
 
 READY_S = 60.0
 READER = ("catalog:read", "contracts:read", "contracts:write", "events:read", "audit:read", "consents:read")
@@ -62,6 +63,7 @@ class Gateway:
         self.key_file: Path = self.beside.key_file if self.beside else self.folder / "keys.json"
         self._token: str = self.beside._token if self.beside else secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
+        self.minted: Minted = self.beside.minted if self.beside else Minted()
         self._clients: list[Client] = []
         self.opa: Opa | None = None
         self.database_url: str = self.beside.database_url if self.beside else self.engines.database_url()
@@ -147,7 +149,7 @@ class Gateway:
 
     def client(self, client_id: str | None = None, **credentials: Any) -> Client:
         """A client of this gateway, closed with it."""
-        client = Client(self.issuer, client_id, address=self.url, **credentials)
+        client = Client(self.issuer, client_id, address=self.url, on_response=self.minted.see, **credentials)
         self._clients.append(client)
         return client
 

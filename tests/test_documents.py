@@ -10,12 +10,14 @@ import pytest
 
 from gateway.access.decision import ENFORCED, PROMISED
 from gateway.errors import catalogue
-from gateway.identity.scopes import ROLES, SCOPES
+from gateway.identity.roles import ROLES
+from gateway.identity.scopes import SCOPES
 from gateway.keys import KEY_ENCRYPTION, SECRET_USES, SIGNING_USES
 from gateway.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+SECURITY = (ROOT / "docs" / "security.md").read_text("utf-8")
 
 
 def listed(heading: str, column: int = 1) -> list[str]:
@@ -84,3 +86,12 @@ def test_each_problem_is_explained_in_both_languages() -> None:
         for member in ("title", "explanation", "hint"):
             assert set(entry[member]) == {"en", "fr"}, code
             assert all(entry[member].values()), code
+
+
+def test_what_the_security_document_names_exists() -> None:
+    named = re.findall(r"`((?:gateway|consent|connectors|policies|tests|deploy)/[\w./]+?)(?:::(\w+))?`", SECURITY)
+    missing = [path for path, _ in named if not (ROOT / path).exists()]
+    lacking = [
+        f"{path}::{test}" for path, test in named if test and path not in missing and f"def {test}(" not in (ROOT / path).read_text()
+    ]
+    assert (missing, lacking) == ([], [])

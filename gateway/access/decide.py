@@ -52,7 +52,7 @@ class Access:
     def __init__(self, engine: PolicyEngine, database: Database, people: Directory, catalog: Catalog, denials: Denials) -> None:
         self.engine = engine
         self._database = database
-        self._people = people
+        self.people = people
         self._catalog = catalog
         self._denials = denials
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class Access:
             "cli_of_the_consumer", contract.consumer_id, frozenset(), frozenset(), frozenset(), strong=True, expires_at=now(), token_id=""
         )
         question = Question("propose", consumer, dataset, contract.purpose, replace(contract, state="proposed"))
-        facts = gather(question, self._people, now())
+        facts = gather(question, self.people, now())
         facts["client"]["standing"] = "active"
         return self._ask(facts).document
 
@@ -135,7 +135,7 @@ class Access:
     def _count_denial(self, decision: Decision, question: Question, caller: Principal) -> None:
         contract = question.contract
         self._denials.count(
-            caller.client_id,
+            caller.actor,
             question.dataset.slug,
             contract.id if contract else None,
             decision.codes,
@@ -160,7 +160,7 @@ class Access:
     def _compute(self, question: Question) -> Decision:
         generation = self._generation
         at = now()
-        facts = gather(question, self._people, at)
+        facts = gather(question, self.people, at)
         answer = self._ask(facts)
         if answer.revision != self._revision:
             raise ExchangeError("policy_switching", headers={"Retry-After": "1"})
@@ -193,7 +193,7 @@ class Access:
                     id=decision.id,
                     at=at,
                     action=question.action,
-                    client_id=caller.client_id if caller else None,
+                    client_id=caller.actor if caller else None,
                     organization_id=caller.organization_id if caller else None,
                     dataset_slug=question.dataset.slug,
                     contract_id=about,
@@ -211,7 +211,7 @@ class Access:
                 Entry(
                     kind="decision",
                     action=question.action,
-                    actor=caller.client_id if caller else None,
+                    actor=caller.actor if caller else None,
                     organization=caller.organization_id if caller else None,
                     dataset=question.dataset.slug,
                     contract=about,

@@ -32,7 +32,7 @@ class Question:
         if caller is not None:
             # A token that names contracts reads no other: one that names none is another caller than one that names another.
             named = self.contract is not None and self.contract.id in caller.contracts
-            who = (caller.client_id, caller.strong, caller.roles, bool(caller.contracts), named)
+            who = (caller.actor, caller.strong, caller.roles, bool(caller.contracts), named)
         return (self.action, who, self.dataset.slug, self.purpose, self.contract)
 
     @property
@@ -40,7 +40,7 @@ class Question:
         """The objects whose change makes the answer stale."""
         named = {self.dataset.slug, self.dataset.owner_id}
         if self.caller:
-            named |= {self.caller.client_id, self.caller.organization_id}
+            named |= {self.caller.actor, self.caller.organization_id}
         if self.contract:
             named |= {self.contract.id, self.contract.provider_id, self.contract.consumer_id}
         return frozenset(named)
@@ -73,10 +73,12 @@ def _client(question: Question, people: Directory) -> dict[str, Any] | None:
     if caller is None:
         return None
     client = people.client(caller.client_id)
+    # A person is authenticated only while in good standing; whoever is neither is unknown, which the policy denies.
+    standing = "active" if caller.person else client.standing if client else "unknown"
     return {
-        "id": caller.client_id,
+        "id": caller.actor,
         "organization": caller.organization_id,
-        "standing": client.standing if client else "unknown",
+        "standing": standing,
         "strong": caller.strong,
         "roles": sorted(caller.roles),
         "contracts": sorted(caller.contracts),

@@ -1,6 +1,6 @@
 """Change: a merge patch on a dataset (RFC 7396), and who may do what by it.
 
-A provider may raise a classification and add to what is personal; the way back is the privacy officer's.
+A provider may raise a classification and add to what is personal; the way back is the privacy officer's: a person's, never a program's.
 """
 
 from __future__ import annotations
@@ -80,9 +80,13 @@ def _check_authority(row: Dataset, becomes: ChangedDataset, caller: Principal) -
         raise ExchangeError("illegal_state", "A licence that was revoked stays so; register another dataset that supersedes this one.")
     if set(row.sealed_pointers) - set(becomes.sealed_pointers):
         raise ExchangeError("illegal_state", "A field that is sealed stays so; register another dataset that supersedes this one.")
-    if "privacy_officer" in caller.roles:
+    if "privacy_officer" in caller.roles and caller.person is not None:
         return
     if RANKS[becomes.classification] < RANKS[row.classification]:
-        raise ExchangeError("needs_officer", f"Lowering {row.classification} to {becomes.classification} is the privacy officer's act.")
+        raise ExchangeError(
+            "needs_officer", f"Lowering {row.classification} to {becomes.classification} is the privacy officer's act, who signs in for it."
+        )
     if set(row.personal_pointers) - set(becomes.personal_pointers):
-        raise ExchangeError("needs_officer", "Saying of a field that it is no longer personal is the privacy officer's act.")
+        raise ExchangeError(
+            "needs_officer", "Saying of a field that it is no longer personal is the privacy officer's act, who signs in for it."
+        )

@@ -90,7 +90,7 @@ def register_offer(session: Session, dataset: DatasetView, document: NewOffer, c
         max_validity=document.max_validity,
         max_history=document.max_history,
         to=[document.to] if isinstance(document.to, str) else document.to,
-        signed_by=caller.client_id,
+        signed_by=caller.actor,
         created_at=now(),
     )
     session.add(offer)
@@ -114,7 +114,7 @@ def note_act(
         Entry(
             kind="dataset",
             action=action,
-            actor=caller.client_id,
+            actor=caller.actor,
             organization=caller.organization_id,
             dataset=row.slug,
             purpose=purpose,

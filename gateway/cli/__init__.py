@@ -18,7 +18,23 @@ def main() -> None:
 
 def commands() -> typer.Typer:
     """All commands. `bench` is there where its benchmarks are: in a checkout."""
-    from gateway.cli import audit, call, client, consent, contract, dataset, demo, keys, notices, replicas, restore, server
+    from gateway.cli import (
+        audit,
+        call,
+        client,
+        consent,
+        contract,
+        dataset,
+        demo,
+        keys,
+        login,
+        notices,
+        organization,
+        person,
+        replicas,
+        restore,
+        server,
+    )
 
     exchange = typer.Typer(
         name="exchange",
@@ -36,11 +52,14 @@ def commands() -> typer.Typer:
         demo.demo,
         call.call,
         call.me,
+        login.login,
+        login.logout,
+        login.roles,
         replicas.replicas,
     ):
         exchange.command()(command)
     if find_spec("tests") and find_spec("tests.benchmarks"):
         exchange.command()(server.bench)
-    for noun in (audit, client, consent, contract, dataset, keys, notices):
+    for noun in (audit, client, consent, contract, dataset, keys, notices, organization, person):
         exchange.add_typer(noun.noun)
     return exchange

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from connectors.client import new_key, public_jwks
-from gateway.cli.connection import AsJson, connected, everything, fail, read_private, show, show_list
+from connectors.registration import register as register_client
+from gateway.cli.connection import AsJson, connected, everything, fail, new_private, read_private, show, show_list
 
 noun = typer.Typer(name="client", help="API clients of the organizations.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="The client, cli_...")]
@@ -60,6 +61,60 @@ def create(
         body |= {"token_endpoint_auth_method": "private_key_jwt", "jwks": public_jwks(json.loads(read_private(key)))}
     with connected() as client:
         show(client.post("/v1/clients", body), as_json=as_json)
+
+
+@noun.command()
+def register(
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    registration: Annotated[Path, typer.Option(help="What `exchange organization token` wrote.")] = Path("exchange.registration"),
+    scope: Annotated[list[str] | None, typer.Option(help="What it may do; repeat for more. Without: all that the token allows.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Its key (`exchange client key`); only the public half is sent. Without: a secret.")
+    ] = None,
+    own_file: Annotated[Path, typer.Option(help="Where to write what manages it later (mode 0600).")] = Path("exchange.client"),
+    as_json: AsJson = False,
+) -> None:
+    """Register a client with a registration token (RFC 7591); no other proof is needed.
+
+    Example: exchange client register --name Planner --key planner.jwk
+    """
+    with new_private(own_file) as write, connected(anonymous=True) as client:
+        jwk = json.loads(read_private(key)) if key is not None else None
+        address = os.environ.get("EXCHANGE_ADDRESS") or None
+        made = register_client(client.issuer, read_private(registration).strip(), name=name, scopes=scope or (), key=jwk, address=address)
+        write(json.dumps(dict(made.metadata)))
+    shown = {"client_id": made.client_id, "standing": made.standing, "scope": made.metadata["scope"], "own_file": str(own_file)}
+    show(shown, as_json=as_json)
+
+
+@noun.command()
+def approve(client_id: Id, as_json: AsJson = False) -> None:
+    """Let in a client that registered itself.
+
+    Example: exchange client approve cli_01j...
+    """
+    with connected() as client:
+        show(client.post(f"/v1/clients/{client_id}/approve"), as_json=as_json)
+
+
+@noun.command()
+def rotate(
+    client_id: Id,
+    key: Annotated[Path | None, typer.Option(help="Its new key; only the public half is sent. Without: a new secret.")] = None,
+    overlap: Annotated[str | None, typer.Option(help="How long the old one is good too, ISO 8601: P30D at most.")] = None,
+    end_overlap: Annotated[bool, typer.Option("--end-overlap", help="Nothing new: end the overlap of the last rotation.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a client a new secret, shown this once, or a new key; the old one may be good for a while longer.
+
+    Example: exchange client rotate cli_01j... --key new.jwk --overlap PT24H
+    """
+    body: dict[str, Any] = {"overlap": overlap} if overlap else {}
+    if key is not None:
+        body["jwks"] = public_jwks(json.loads(read_private(key)))
+    with connected() as client:
+        done = client.post(f"/v1/clients/{client_id}/revoke-old") if end_overlap else client.post(f"/v1/clients/{client_id}/rotate", body)
+        show(done, as_json=as_json)
 
 
 @noun.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,50 +13,77 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
+from connectors import environment
 from connectors.client import Client, ProblemError
+from connectors.environment import from_environment
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one document, as the exchange gave it.")]
 """The option of every command that prints data."""
 
 
 @contextmanager
-def connected(*, anonymous: bool = False) -> Iterator[Client]:
-    """A client of `EXCHANGE_URL`; what the exchange or the network says against it goes to stderr, with exit code 1."""
+def connected(*, anonymous: bool = False, as_person: bool = False) -> Iterator[Client]:
+    """A client of `EXCHANGE_URL`: that of `EXCHANGE_CLIENT_ID`, else the person who is signed in, who it is in any case with `as_person`.
+
+    What the exchange or the network says against it goes to stderr, with exit code 1.
+    """
     try:
-        with _client(anonymous=anonymous) as client:
+        with _client(anonymous=anonymous, as_person=as_person) as client:
             yield client
     except ProblemError as problem:
         fail(str(problem), problem.hint, *(f"{error.get('pointer')}: {error.get('detail')}" for error in problem.errors))
     except httpx2.TransportError as error:
-        fail(f"{os.environ.get('EXCHANGE_URL')} does not answer: {error}", "Is EXCHANGE_URL right, and the exchange up?")
+        address = os.environ.get("EXCHANGE_ADDRESS") or os.environ.get("EXCHANGE_URL")
+        fail(f"{address} does not answer: {error}", "Is EXCHANGE_URL right, and the exchange up?")
 
 
-def _client(*, anonymous: bool) -> Client:
-    url = os.environ.get("EXCHANGE_URL")
-    if not url:
-        raise typer.BadParameter("Set EXCHANGE_URL to the exchange's root, for example https://exchange.example.")
-    client_id = os.environ.get("EXCHANGE_CLIENT_ID")
-    if anonymous or client_id is None:
-        return Client(url)
-    if key_file := os.environ.get("EXCHANGE_CLIENT_KEY_FILE"):
-        return Client(url, client_id, key=json.loads(read_private(Path(key_file))))
-    secret = os.environ.get("EXCHANGE_CLIENT_SECRET")
-    if secret_file := os.environ.get("EXCHANGE_CLIENT_SECRET_FILE"):
-        secret = read_private(Path(secret_file)).strip()
-    if not secret:
-        raise typer.BadParameter(
-            "EXCHANGE_CLIENT_ID needs EXCHANGE_CLIENT_SECRET, EXCHANGE_CLIENT_SECRET_FILE or EXCHANGE_CLIENT_KEY_FILE (a JWK)."
-        )
-    return Client(url, client_id, secret=secret)
+def _client(*, anonymous: bool, as_person: bool) -> Client:
+    try:
+        client = from_environment(anonymous=anonymous or as_person)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return client if anonymous or client.credentials is not None else _or_person(client)
+
+
+def _or_person(anonymous: Client) -> Client:
+    """Whoever is signed in here at that exchange; without one, nobody."""
+    from gateway.cli.login import sign_in_again
+    from gateway.cli.signed_in import SignedInClient, TokenFile
+
+    if TokenFile(anonymous.issuer).read() is None:
+        return anonymous
+    return SignedInClient(anonymous.issuer, address=str(anonymous.http.base_url), renewal=sign_in_again(anonymous))
 
 
 def read_private(path: Path) -> str:
     """The text of a file that only its owner may read. Raises `typer.BadParameter`."""
-    if not path.is_file():
-        raise typer.BadParameter(f"There is no file {path}.")
-    if path.stat().st_mode & 0o077:
-        raise typer.BadParameter(f"{path} is readable by others: chmod 600 it.")
-    return path.read_text("utf-8")
+    try:
+        return environment.read_private(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@contextmanager
+def new_private(path: Path) -> Iterator[Callable[[str], object]]:
+    """A new file that only its owner reads, made before a secret is asked for, and gone if none came."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        fail(f"{path} cannot be made: {error.strerror}.")
+        return
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        try:
+            yield file.write
+        finally:
+            if not file.tell():
+                path.unlink()
+
+
+def password(*, confirm: bool) -> str:
+    """The password of a local account: of the file that `EXCHANGE_PASSWORD_FILE` names, else asked for. Never of the command's words."""
+    if file := os.environ.get("EXCHANGE_PASSWORD_FILE"):
+        return read_private(Path(file)).removesuffix("\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
 
 
 def document(given: str) -> Any:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from gateway.cli.connection import AsJson
+from gateway.cli.connection import AsJson, show_list
 from gateway.cli.server import own_settings
 
 noun = typer.Typer(name="keys", help="The exchange's own keys, on the server's own settings.", no_args_is_help=True)
+
+
+class SigningUse(StrEnum):
+    """What is rotated here. The key of policy bundles stands in OPA's configuration too."""
+
+    token = "token"  # noqa: S105 - a use
+    receipt = "receipt"
 
 
 @noun.callback()
@@ -39,6 +47,36 @@ def rotate_kek(as_json: AsJson = False) -> None:
             )
         if rotated.lost:
             raise typer.Exit(1)
+
+
+@noun.command()
+def rotate(
+    use: Annotated[SigningUse, typer.Option(help="What the key signs.")],
+    at_once: Annotated[bool, typer.Option("--at-once", help="The key was stolen: accept nothing more that was signed before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new signing key. It is published now, and signs when all who keep the public keys have read it; nothing is refused meanwhile.
+
+    Example: exchange keys rotate --use token
+    """
+    with own_settings() as settings:
+        from gateway.setup import rotate_signing_key
+
+        kid = rotate_signing_key(settings, use.value, at_once=at_once)
+        when = "signs now, and what was signed before is refused" if at_once else "is published, and signs when its time has come"
+        print(json.dumps({"use": use.value, "key_id": kid}) if as_json else f"{kid} {when}.")
+
+
+@noun.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the signing keys: which one signs, which are still to come, which only verify, and which are retired.
+
+    Example: exchange keys list
+    """
+    with own_settings() as settings:
+        from gateway.setup import list_signing_keys
+
+        show_list(list_signing_keys(settings), ("use", "key_id", "state", "due_at", "kept"), as_json=as_json)
 
 
 @noun.command()

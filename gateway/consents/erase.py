@@ -86,7 +86,7 @@ def _erase(session: Session, keys: Keys, catalog: Datasets, dataset: DatasetView
     entry = Entry(
         kind="subject",
         action="erased",
-        actor=caller.client_id,
+        actor=caller.actor,
         organization=caller.organization_id,
         dataset=dataset.slug,
         change=change,

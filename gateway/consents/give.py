@@ -43,7 +43,7 @@ def give(session: Session, body: ConsentDocument, caller: Principal, state: Any)
     evidence = body.evidence.model_dump() if body.evidence else None
     new = New(id=new_id("cns"), sref=sref, terms=terms, evidence=evidence, code=stored)
     change = note(session, f"consent_{body.state}", name(dataset.slug, sref, new.id))
-    made = begin(session, new, body.state, Act(by=by, at=at, change=change, client=caller.client_id))
+    made = begin(session, new, body.state, Act(by=by, at=at, change=change, client=caller.actor))
     record(session, entry_of(body.state, made, caller, dataset.owner_id, by))
     return made, code
 
@@ -70,7 +70,7 @@ def entry_of(action: str, found: ConsentRecord, caller: Principal | None, owner:
     return Entry(
         kind="consent",
         action=action,
-        actor=caller.client_id if caller else None,
+        actor=caller.actor if caller else None,
         organization=caller.organization_id if caller else None,
         dataset=found.dataset,
         change=found.change,

@@ -41,7 +41,7 @@ def import_chunk(session: Session, body: Chunk, caller: Principal, state: Any) -
         return _told(done) | {"repeated": True, "items": None}
     records, codes = _records(session, body, dataset, state)
     change = note(session, "consents_imported" if body.state == "given" else "refusals_imported", str(len(records)))
-    begin_all(session, records, body.state, Act(by=body.given_by, at=now(), change=change, client=caller.client_id))
+    begin_all(session, records, body.state, Act(by=body.given_by, at=now(), change=change, client=caller.actor))
     ids = sorted(new.id for new in records)
     made = ImportedChunk(
         owner=dataset.owner_id,
@@ -107,7 +107,7 @@ def _entry(made: ImportedChunk, dataset: DatasetView, caller: Principal) -> Entr
     return Entry(
         kind="consent",
         action="imported",
-        actor=caller.client_id,
+        actor=caller.actor,
         organization=caller.organization_id,
         dataset=dataset.slug,
         change=made.change,

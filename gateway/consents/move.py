@@ -78,7 +78,7 @@ def moved(session: Session, found: ConsentRecord, wanted: State, caller: Princip
         raise illegal(error) from error
     action = "resumed" if wanted == "given" and found.given_at is not None else wanted
     change = note(session, f"consent_{action}", name_of(found))
-    client = caller.client_id if caller else None
+    client = caller.actor if caller else None
     act = Act(by=told.by, at=now(), change=change, client=client, reason=told.reason, evidence=told.evidence)
     move(session, found, wanted, act)
     record(session, entry_of(action, found, caller, owner_of(found, state.catalog), told.by))

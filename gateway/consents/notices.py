@@ -125,7 +125,7 @@ def _entry(action: str, made: NoticeVersion, dataset: DatasetView, caller: Princ
     return Entry(
         kind="consent",
         action=action,
-        actor=caller.client_id,
+        actor=caller.actor,
         organization=caller.organization_id,
         dataset=dataset.slug,
         detail={

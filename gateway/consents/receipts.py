@@ -53,14 +53,14 @@ class Receipts:
         shown = version(session, found.notice["id"], int(found.notice["version"])) if found.notice else None
         history = histories(session, [found.id]).get(found.id, [])
         claims = receipt(found, shown, history, around, receipt_id=new_id("rcp"), at=now(), code=code)
-        key = self._keys.signing["receipt"]
+        key = self._people.signing.signer("receipt")
         header = {"alg": "ES256", "typ": TYPE, "kid": key.kid}
         return jws.serialize_compact(header, orjson.dumps(claims), key, algorithms=["ES256"])
 
     def code_in(self, signed: str) -> str:
         """The withdrawal code in a receipt that the exchange has signed; empty if it is none, or tells none."""
         try:
-            read = jws.deserialize_compact(signed.strip(), self._keys.signing["receipt"], algorithms=["ES256"])
+            read = jws.deserialize_compact(signed.strip(), self._people.signing.public("receipt"), algorithms=["ES256"])
             if read.headers().get("typ") != TYPE:
                 return ""
             return str(orjson.loads(read.payload)["pii_processing"]["withdrawal"]["code"] or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
@@ -20,6 +21,7 @@ from gateway.contracts.documents import Act, ContractDocument, ContractPage, New
 from gateway.contracts.models import Contract
 from gateway.contracts.move import end, resume, sign, suspend
 from gateway.contracts.propose import Allowed, propose, terms_of
+from gateway.contracts.signatures import key_named_in
 from gateway.contracts.states import OVERSEERS, State
 from gateway.contracts.text import render
 from gateway.contracts.visible import may_see
@@ -136,8 +138,11 @@ def sign_contract(
     session: Transaction,
 ) -> ContractDocument:
     """The provider's act; over personal and sensitive data both sides', by key. In force once the last needed has signed."""
-    contract = session.get_one(Contract, known.id)
+    # Before the database is asked for anything: it may wait for the client's own server.
     client = request.app.state.identity.client(caller.client_id)
+    if client.jwks_uri is not None and wanted.signature is not None:
+        client = replace(client, jwks=request.app.state.published_keys.jwks(client.jwks_uri, key_named_in(wanted.signature)))
+    contract = session.get_one(Contract, known.id)
     sign(session, contract, wanted, _dataset(known.dataset_slug, catalog), caller, client)
     return _shown(contract)
 

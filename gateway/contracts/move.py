@@ -22,7 +22,9 @@ from gateway.identity.principal import Principal
 ENDED_BY: dict[Side, EndedReason] = {"provider": "by_provider", "consumer": "by_consumer", "officer": "by_officer"}
 
 
-def sign(session: Session, contract: Contract, document: Signing, dataset: DatasetView, caller: Principal, client: ClientView) -> None:
+def sign(
+    session: Session, contract: Contract, document: Signing, dataset: DatasetView, caller: Principal, client: ClientView | None
+) -> None:
     """Sign as every side that the caller is; in force once the sides that must have signed.
 
     Raises `text_changed`, `illegal_state`, `strong_client_required`, and `Invalid` at /signature.
@@ -39,7 +41,7 @@ def sign(session: Session, contract: Contract, document: Signing, dataset: Datas
     done = {signature.side for signature in contract.signatures}
     needed = {"provider", "consumer"} if both else {"provider"}
     for side in sorted(needed & set(sides) - done):
-        contract.signatures.append(Signature(side=side, by=caller.client_id, at=at, key_id=key_id, jws=document.signature))
+        contract.signatures.append(Signature(side=side, by=caller.actor, at=at, key_id=key_id, jws=document.signature))
         detail = {"side": side, "text_digest": contract.text_digest} | ({"key_id": key_id} if key_id else {})
         flag_modified(contract, "state")  # so that two signatures at one moment meet in the contract's version
         note_act(session, contract, "signed", caller, detail)
@@ -94,11 +96,11 @@ def end_as(session: Session, contract: Contract, reason: EndedReason, caller: Pr
     note_act(session, contract, "ended", caller, {"reason": reason})
 
 
-def _verified(document: Signing, client: ClientView, *, required: bool) -> str | None:
+def _verified(document: Signing, client: ClientView | None, *, required: bool) -> str | None:
     if document.signature is None:
         if required:
             raise Invalid([{"pointer": "/signature", "detail": "is needed: a contract over personal or sensitive data is signed by key"}])
         return None
-    if client.jwks is None:
-        raise ExchangeError("strong_client_required", "The client has no keys by which its signature could be verified.")
+    if client is None or client.jwks is None:
+        raise ExchangeError("strong_client_required", "The signer has no keys by which its signature could be verified.")
     return verify_detached(document.signature, document.text_digest, client.jwks)

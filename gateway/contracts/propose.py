@@ -96,7 +96,7 @@ def propose(
     )
     # Proposing is the consumer's act where no key must sign; an offer is the provider's, made before.
     if not dataset.needs_signatures:
-        contract.signatures.append(Signature(side="consumer", by=caller.client_id, at=at))
+        contract.signatures.append(Signature(side="consumer", by=caller.actor, at=at))
     if terms.offer_id:
         contract.signatures.append(Signature(side="provider", by=terms.offer_id, at=at))
     session.add(contract)
@@ -117,7 +117,7 @@ def note_act(session: Session, contract: Contract, action: str, caller: Principa
         Entry(
             kind="contract",
             action=action,
-            actor=caller.client_id if caller else None,
+            actor=caller.actor if caller else None,
             organization=caller.organization_id if caller else None,
             dataset=contract.dataset_slug,
             contract=contract.id,

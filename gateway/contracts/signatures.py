@@ -40,6 +40,14 @@ def verify_detached(signature: str, text_digest: str, jwks: dict[str, Any]) -> s
     raise _invalid("is not a signature of this text_digest by that key of the client's JWKS")
 
 
+def key_named_in(signature: str) -> object:
+    """The `kid` of a JWS that nobody has verified; None if it names none."""
+    try:
+        return jws_header(signature).get("kid")
+    except (ValueError, RecursionError):
+        return None
+
+
 class _Algorithms(jws.JWSRegistry):
     def get_alg(self, name: str) -> JWSAlgModel:
         """Without joserfc's warning for `EdDSA`: RFC 9864 renames it, and the clients of today say it."""

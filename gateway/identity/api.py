@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -11,13 +12,14 @@ from sqlalchemy.orm import Session
 
 from gateway.database import Reading, Transaction, rfc3339
 from gateway.errors import ExchangeError, Invalid
-from gateway.http import After, IfMatch, Limit, etag, page, require_match
+from gateway.http import After, IfMatch, Limit, etag, page, parse_period, require_match
 from gateway.idempotency import IdempotentRoute
-from gateway.identity import clients, organizations
+from gateway.identity import clients, onboarding, organizations
 from gateway.identity.documents import (
     CLIENT_EXAMPLE,
     ME_EXAMPLE,
     ORGANIZATION_EXAMPLE,
+    AskedOrganization,
     ClientChange,
     ClientDocument,
     Me,
@@ -28,19 +30,24 @@ from gateway.identity.documents import (
     Rotation,
     show_client,
     show_organization,
+    show_request,
 )
-from gateway.identity.models import Client, Organization
+from gateway.identity.models import Client, Organization, OrganizationRequest
 from gateway.identity.principal import Allow, Principal
+from gateway.identity.registration_api import Administrator, administered
 
 router = APIRouter(prefix="/v1", tags=["identity"], route_class=IdempotentRoute)
 
 Caller = Annotated[Principal, Allow()]
-Approver = Annotated[Principal, Allow("organizations:write", roles=("operator",))]
+OperatorOrStranger = Annotated[Principal | None, Allow("organizations:write", roles=("operator",), anybody=True)]
+Operator = Annotated[Principal, Allow("organizations:write", roles=("operator",))]
+Approver = Annotated[Principal, Allow("organizations:write", roles=("operator",), fresh=True)]
 ClientReader = Annotated[Principal, Allow("clients:write")]
 ClientMaker = Annotated[Principal, Allow("clients:write", roles=("operator",))]
 
 IDENTIFIER = re.compile(r"(org|cli)_[0-9a-z]{26}", re.ASCII)
 OVERSEERS = frozenset({"operator", "privacy_officer", "auditor"})
+ASKED_EXAMPLE = ORGANIZATION_EXAMPLE | {"standing": "pending", "claim": "exo_VdJ0c1RzUGFuZGFzQXJlQmxhY2tBbmRXaGl0ZSE"}
 SECRET_EXAMPLE = CLIENT_EXAMPLE | {"client_secret": "exs_VdJ0c1RzUGFuZGFzQXJlQmxhY2tBbmRXaGl0ZSE"}
 JWKS_EXAMPLE = {
     "keys": [
@@ -65,21 +72,28 @@ def example(value: dict[str, Any]) -> Any:
     return Body(openapi_examples={"example": {"value": value}})
 
 
-@router.get("/me", summary="Who I am", responses=shows(ME_EXAMPLE))
+@router.get("/me", summary="Who I am", response_model_exclude_none=True, responses=shows(ME_EXAMPLE))
 def me(request: Request, caller: Caller) -> Me:
+    """A client, or a person who signed in: organization, roles, scopes, the contracts that this token names, what is left of its limits."""
     directory = request.app.state.identity
-    organization, client = directory.organization(caller.organization_id), directory.client(caller.client_id)
-    return Me.model_validate(
-        {
-            "organization": {name: getattr(organization, name) for name in ("id", "name", "kind", "standing")},
-            "client": {name: getattr(client, name) for name in ("id", "name", "token_endpoint_auth_method")},
-            "roles": sorted(caller.roles),
-            "scopes": sorted(caller.scopes),
-            "contracts": sorted(caller.contracts),
-            "strong": caller.strong,
-            "expires_at": rfc3339(caller.expires_at),
-        }
-    )
+    shown: dict[str, Any] = {
+        "roles": sorted(caller.roles),
+        "scopes": sorted(caller.scopes),
+        "contracts": sorted(caller.contracts),
+        "strong": caller.strong,
+        "expires_at": rfc3339(caller.expires_at),
+        "limits": request.app.state.callers.left(caller.actor, caller.organization_id),
+    }
+    organization = directory.organization(caller.organization_id)
+    if organization is not None:
+        shown["organization"] = {name: getattr(organization, name) for name in ("id", "name", "kind", "standing")}
+    if caller.person is not None:
+        at = datetime.fromtimestamp(caller.person.auth_time, UTC)
+        shown["person"] = {"id": caller.person.id, "auth_time": rfc3339(at), "acr": caller.person.acr}
+    else:
+        client = directory.client(caller.client_id)
+        shown["client"] = {name: getattr(client, name) for name in ("id", "name", "token_endpoint_auth_method")}
+    return Me.model_validate(shown)
 
 
 @router.get(
@@ -95,7 +109,7 @@ def list_organizations(
         session,
         _organizations_for(caller),
         Organization.id,
-        _plain_organization,
+        lambda row: show_organization(row, intent=_may_read_intent(caller, row)).model_dump(mode="json"),
         limit=limit,
         after=after,
         request=request,
@@ -103,21 +117,32 @@ def list_organizations(
     )
 
 
-@router.post("/organizations", status_code=201, summary="Make an organization", responses=shows(ORGANIZATION_EXAMPLE, 201))
+@router.post("/organizations", status_code=201, summary="Make an organization, or ask for one", responses=shows(ASKED_EXAMPLE, 201))
 def make_organization(
-    wanted: Annotated[NewOrganization, example({key: ORGANIZATION_EXAMPLE[key] for key in ("name", "kind", "contact")})],
+    wanted: Annotated[
+        NewOrganization, example({key: ORGANIZATION_EXAMPLE[key] for key in ("name", "kind", "contact", "intent", "domain")})
+    ],
+    request: Request,
     session: Transaction,
-    caller: Approver,
+    caller: OperatorOrStranger,
     response: Response,
-) -> OrganizationDocument:
-    organization = organizations.make(session, caller, name=wanted.name, kind=wanted.kind, contact=wanted.contact)
+) -> AskedOrganization | OrganizationDocument:
+    """By an operator: it is made. By anybody else, without a token or signed in: it is asked for; the answer's `claim`, shown this once,
+    gets the first registration token when an operator has approved, and who asked while signed in is its admin then.
+    """
+    if caller is None or "operator" not in caller.roles:
+        response.headers.update(request.app.state.registrations_limit.count(request.client.host if request.client else "unknown"))
+        return _asked(wanted, request, session, response, caller)
+    if "kind" not in wanted.model_fields_set:
+        raise Invalid([{"pointer": "/kind", "detail": "must be department or partner"}])
+    organization = organizations.make(session, caller, **wanted.model_dump())
     response.headers["Location"] = f"/v1/organizations/{organization.id}"
-    return _shown_organization(organization, response)
+    return _shown_organization(organization, response, caller)
 
 
 @router.get("/organizations/{organization_id}", summary="One organization", responses=shows(ORGANIZATION_EXAMPLE))
 def read_organization(organization_id: str, session: Reading, caller: Caller, response: Response) -> OrganizationDocument:
-    return _shown_organization(_find(session, _organizations_for(caller), Organization.id, organization_id), response)
+    return _shown_organization(_find(session, _organizations_for(caller), Organization.id, organization_id), response, caller)
 
 
 @router.patch("/organizations/{organization_id}", summary="Change an organization (RFC 7396)", responses=shows(ORGANIZATION_EXAMPLE))
@@ -125,25 +150,60 @@ def change_organization(
     organization_id: str,
     wanted: Annotated[OrganizationChange, example({"contact": "data@portcreditmobility.example"})],
     session: Transaction,
-    caller: Approver,
+    caller: Operator,
     response: Response,
     if_match: IfMatch = None,
 ) -> OrganizationDocument:
     organization = _find(session, select(Organization), Organization.id, organization_id)
     require_match(if_match, organization.version)
     organizations.change(session, caller, organization, wanted.model_dump(exclude_unset=True))
-    return _shown_organization(organization, response)
+    return _shown_organization(organization, response, caller)
 
 
 @router.post("/organizations/{organization_id}/approve", summary="Approve an organization", responses=shows(ORGANIZATION_EXAMPLE))
 def approve_organization(organization_id: str, session: Transaction, caller: Approver, response: Response) -> OrganizationDocument:
+    """One that was made and is pending or suspended, or one that somebody asked for: it is made now, and its claim is worth a token."""
+    waiting = onboarding.waiting(session, organization_id) if IDENTIFIER.fullmatch(organization_id) else None
+    if waiting is not None:
+        return _shown_organization(onboarding.approve(session, caller, waiting), response, caller)
     return _moved(session, caller, organization_id, "approve", response)
 
 
 @router.post("/organizations/{organization_id}/suspend", summary="Suspend an organization", responses=shows(ORGANIZATION_EXAMPLE))
-def suspend_organization(organization_id: str, session: Transaction, caller: Approver, response: Response) -> OrganizationDocument:
+def suspend_organization(organization_id: str, session: Transaction, caller: Operator, response: Response) -> OrganizationDocument:
     """Its tokens are refused from now on, until it is approved again."""
     return _moved(session, caller, organization_id, "suspend", response)
+
+
+@router.get(
+    "/organization-requests",
+    summary="Organizations that were asked for and wait for approval",
+    responses=shows({"items": [ORGANIZATION_EXAMPLE | {"standing": "pending"}], "next": None}),
+    response_model=None,
+)
+def list_requests(
+    request: Request, response: Response, session: Reading, _caller: Approver, limit: Limit = 50, after: After = None
+) -> dict[str, Any]:
+    """Oldest first. Nobody has proved who asked: see to the contact and the domain before you approve."""
+    return page(
+        session,
+        onboarding.open_requests(),
+        OrganizationRequest.id,
+        lambda row: show_request(row).model_dump(mode="json"),
+        limit=limit,
+        after=after,
+        request=request,
+        response=response,
+    )
+
+
+@router.post("/organizations/{organization_id}/refuse", status_code=204, summary="Refuse an organization that was asked for")
+def refuse_organization(organization_id: str, session: Transaction, _caller: Approver) -> None:
+    """It is forgotten, and so is its claim."""
+    waiting = onboarding.waiting(session, organization_id) if IDENTIFIER.fullmatch(organization_id) else None
+    if waiting is None:
+        raise ExchangeError("not_found")
+    onboarding.refuse(session, waiting)
 
 
 @router.get("/clients", summary="API clients", responses=shows({"items": [CLIENT_EXAMPLE], "next": None}), response_model=None)
@@ -213,13 +273,17 @@ def rotate_client(
     client_id: str,
     request: Request,
     session: Transaction,
-    caller: ClientMaker,
+    caller: Administrator,
     response: Response,
-    wanted: Annotated[Rotation | None, example({"jwks": JWKS_EXAMPLE})] = None,
+    wanted: Annotated[Rotation | None, example({"jwks": JWKS_EXAMPLE, "overlap": "PT24H"})] = None,
 ) -> ClientDocument:
-    """The old ones are of no use when this has answered. Tokens that were issued live until they expire: `revoke` ends those too."""
-    client = _find(session, select(Client), Client.id, client_id)
-    secret = clients.rotate(session, request.app.state.keys, caller, client, wanted.jwks if wanted else None)
+    """By the operator, or a partner admin of its organization. The old ones are of no use when this has answered, or after `overlap`.
+    Tokens that were issued live until they expire: `revoke` ends those too.
+    """
+    client = _find(session, administered(caller), Client.id, client_id)
+    wanted = wanted or Rotation()
+    overlap = parse_period(wanted.overlap) if wanted.overlap else timedelta(0)
+    secret = clients.rotate(session, request.app.state.keys, caller, client, wanted.jwks, overlap)
     return _shown_client(client, response, secret)
 
 
@@ -258,15 +322,35 @@ def _organization(session: Session, identifier: str) -> Organization | None:
     return session.get(Organization, identifier) if IDENTIFIER.fullmatch(identifier) else None
 
 
+def _asked(wanted: NewOrganization, request: Request, session: Session, response: Response, caller: Principal | None) -> AskedOrganization:
+    """Says nothing of names that are taken: that is the operator's to see."""
+    wrong = [
+        {"pointer": f"/{name}", "detail": "must be there"} for name in ("contact", "intent", "domain") if getattr(wanted, name) is None
+    ]
+    if wanted.kind != "partner":
+        wrong.append({"pointer": "/kind", "detail": "must be partner: departments are made by an operator"})
+    if wrong:
+        raise Invalid(wrong)
+    members = wanted.model_dump(exclude={"kind"})
+    key = request.app.state.keys.secret("client_secret")
+    asked, claim = onboarding.ask(session, key, **members, asked_by=caller.person.id if caller is not None and caller.person else None)
+    response.headers["Cache-Control"] = "no-store"
+    return AskedOrganization.model_validate(show_request(asked).model_dump() | {"claim": claim})
+
+
 def _moved(session: Session, caller: Principal, organization_id: str, verb: str, response: Response) -> OrganizationDocument:
     organization = _find(session, select(Organization), Organization.id, organization_id)
     organizations.move(session, caller, organization, verb)
-    return _shown_organization(organization, response)
+    return _shown_organization(organization, response, caller)
 
 
-def _shown_organization(organization: Organization, response: Response) -> OrganizationDocument:
+def _shown_organization(organization: Organization, response: Response, caller: Principal) -> OrganizationDocument:
     response.headers["ETag"] = etag(organization.version)
-    return show_organization(organization)
+    return show_organization(organization, intent=_may_read_intent(caller, organization))
+
+
+def _may_read_intent(caller: Principal, organization: Organization) -> bool:
+    return bool(caller.roles & OVERSEERS) or organization.id == caller.organization_id
 
 
 def _shown_client(client: Client, response: Response, secret: str | None = None) -> ClientDocument:
@@ -274,10 +358,6 @@ def _shown_client(client: Client, response: Response, secret: str | None = None)
     if secret is not None:
         response.headers["Cache-Control"] = "no-store"
     return show_client(client, secret)
-
-
-def _plain_organization(row: Organization) -> dict[str, Any]:
-    return show_organization(row).model_dump(mode="json")
 
 
 def _plain_client(row: Client) -> dict[str, Any]:

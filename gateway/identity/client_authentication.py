@@ -13,35 +13,46 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import unquote_plus
 
+import structlog
 from authlib.oauth2.rfc6749 import InvalidRequestError
 from authlib.oauth2.rfc6749.errors import InvalidClientError
-from joserfc import jws
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import ECKey, Key, OKPKey
+from prometheus_client import Counter
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import Headers
 
 from gateway.database import Database, now
-from gateway.identity.client_keys import ALGORITHMS, keys_for
+from gateway.identity.client_keys import ALGORITHMS, named_keys_for, signed_by
 from gateway.identity.directory import ClientView, Directory
+from gateway.identity.dpop import is_time
 from gateway.identity.models import UsedAssertion
+from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.tokens import jws_header
 from gateway.keys import SecretKey, unb64
+
+log = structlog.get_logger(__name__)
 
 METHODS = ("client_secret_basic", "private_key_jwt")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST_LIFE_S = 300
+LONGEST_NAME = 64
 SKEW_S = 10
 """A clock may be this far from ours: FAPI 2.0 section 5.3.2.1 asks for 10 s and forbids more than 60 s."""
 PRUNE_EVERY_S = 60.0
 JTI = re.compile(r"[\x20-\x7e]{1,256}")
+
+authentications = Counter(
+    "exchange_client_authentications_total",
+    "Clients that proved themselves, by method and by which of their credentials: the current or the previous one.",
+    ["method", "credential"],
+)
 
 
 class ClientNotAuthenticated(InvalidClientError):  # type: ignore[misc] # Authlib has no types
@@ -61,6 +72,8 @@ class AuthenticatedClient:
 
     view: ClientView
     authorization_details: list[dict[str, Any]]
+    key_thumbprint: str | None = None
+    """Of the key that its token will be bound to."""
 
     def get_client_id(self) -> str:
         return self.view.id
@@ -74,13 +87,35 @@ class AuthenticatedClient:
         return " ".join(sorted(asked)) if asked <= self.view.scopes else None
 
 
+@dataclass(frozen=True, slots=True)
+class LiveSecret:
+    """A secret that is good now: what names it, whether it is the `current` or the `previous` one, and its keyed hash."""
+
+    id: str
+    which: str
+    hash: bytes = field(repr=False)
+
+
+NO_SECRET = LiveSecret("", "current", bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A public key that is good now, with its `kid` and which set it is of."""
+
+    id: str
+    which: str
+    key: Key
+
+
 class ClientAuthentication:
     """Authenticates the client of a token or introspection request. Thread-safe."""
 
-    def __init__(self, directory: Directory, database: Database, secret_key: SecretKey) -> None:
+    def __init__(self, directory: Directory, database: Database, secret_key: SecretKey, published: PublishedKeys) -> None:
         self._directory = directory
         self._database = database
         self._secret_key = secret_key
+        self._published = published
         # An assertion of an unknown client is checked against these, so that it takes as long as a known one's.
         self._decoys: dict[str, Key] = {"ES256": ECKey.generate_key("P-256"), "EdDSA": OKPKey.generate_key("Ed25519")}
         self._pruned = -math.inf
@@ -101,10 +136,12 @@ class ClientAuthentication:
         client_id, secret = _read_basic(header)
         client = self._active(client_id, strong=False)
         given = hash_of_secret(self._secret_key, client_id, secret)
-        kept = client.secret_hash if client is not None and client.secret_key_id == self._secret_key.id else None
-        right = hmac.compare_digest(given, kept or bytes(32))
-        if client is None or kept is None or not right or form.get("client_id", client_id) != client_id:
+        # As many comparisons whoever it is: whether a client exists, or has an older secret, must not be seen in the time.
+        kept = [*(secrets_of(client, self._secret_key.id) if client is not None else ()), NO_SECRET, NO_SECRET][:2]
+        used = next((one for one in [one for one in kept if hmac.compare_digest(given, one.hash)] if one.id), None)
+        if client is None or used is None or form.get("client_id", client_id) != client_id:
             raise ClientNotAuthenticated
+        note_use(client, used.id, used.which)
         return client
 
     def _by_key(self, form: Mapping[str, str]) -> ClientView:
@@ -117,22 +154,34 @@ class ClientAuthentication:
             if not isinstance(client_id, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
                 raise ClientNotAuthenticated
             client = self._active(client_id, strong=True)
-            keys = keys_for(client.jwks, algorithm, header.get("kid")) if client is not None else self._decoys_for(algorithm)
-            if not any(_signed_by(key, assertion) for key in keys) or client is None:
+            keys = self._keys_of(client, algorithm, header.get("kid")) if client is not None else self._decoys_for(algorithm)
+            used = next((one for one in keys if signed_by(one.key, assertion)), None)
+            if used is None or client is None:
                 raise ClientNotAuthenticated
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ClientNotAuthenticated from error
         if form.get("client_id", client_id) != client_id:
             raise ClientNotAuthenticated
         self._use_once(client, check_claims(header, claims, self._directory.issuer))
+        note_use(client, used.id, used.which)
         return client
+
+    def _keys_of(self, client: ClientView, algorithm: str, key_id: object) -> list[_Key]:
+        """The client's own, and those of before its last rotation as long as they are good."""
+        if client.assertion_alg not in {None, algorithm}:
+            return []
+        jwks = self._published.jwks(client.jwks_uri, key_id) if client.jwks_uri is not None else client.jwks
+        keys = [_Key(kid, "current", key) for kid, key in named_keys_for(jwks, algorithm, key_id)]
+        if client.previous is not None and client.previous.until > now():
+            keys += [_Key(kid, "previous", key) for kid, key in named_keys_for(client.previous.jwks, algorithm, key_id)]
+        return keys
 
     def _active(self, client_id: str, *, strong: bool) -> ClientView | None:
         client = self._directory.client(client_id)
         return client if client is not None and client.standing == "active" and client.strong == strong else None
 
-    def _decoys_for(self, algorithm: str) -> list[Key]:
-        return [key for name, key in self._decoys.items() if name == algorithm]
+    def _decoys_for(self, algorithm: str) -> list[_Key]:
+        return [_Key("", "current", key) for name, key in self._decoys.items() if name == algorithm]
 
     def _use_once(self, client: ClientView, claims: Mapping[str, Any]) -> None:
         """Durable at once: an assertion is spent whatever becomes of the request."""
@@ -152,6 +201,21 @@ def hash_of_secret(key: SecretKey, client_id: str, secret: str) -> bytes:
     return key.mac(client_id.encode(), secret.encode())
 
 
+def secrets_of(client: ClientView, key_id: str) -> Iterator[LiveSecret]:
+    """The secrets that the client may use now, kept under the key of this id: its own, and the one of before within its overlap."""
+    if client.secret_hash is not None and client.secret_key_id == key_id:
+        yield LiveSecret(client.secret_id or client.id, "current", client.secret_hash)
+    before = client.previous
+    if before is not None and before.until > now() and before.secret_hash is not None and before.secret_key_id == key_id:
+        yield LiveSecret(before.secret_id or client.id, "previous", before.secret_hash)
+
+
+def note_use(client: ClientView, credential: str, which: str) -> None:
+    """Tell which credential was used, by its id: whoever rotates sees when the old one no longer is."""
+    authentications.labels(client.token_endpoint_auth_method, which).inc()
+    log.info("client_authenticated", client=client.id, credential=credential, which=which)
+
+
 def check_claims(header: Mapping[str, Any], claims: Mapping[str, Any], issuer: str) -> Mapping[str, Any]:
     """The claims of an assertion whose signature is right, as FAPI 2.0 section 5.3.2.1 and RFC 7523 section 3 ask.
 
@@ -167,34 +231,22 @@ def check_claims(header: Mapping[str, Any], claims: Mapping[str, Any], issuer: s
         raise ClientNotAuthenticated("The aud of the assertion must be the issuer, as a string.")
     if not isinstance(claims.get("jti"), str) or not JTI.fullmatch(claims["jti"]):
         raise ClientNotAuthenticated("The assertion needs a jti of 1 to 256 printable ASCII characters.")
-    if not _is_time(exp) or not second - SKEW_S < exp <= second + LONGEST_LIFE_S + SKEW_S:
+    if not is_time(exp) or not second - SKEW_S < exp <= second + LONGEST_LIFE_S + SKEW_S:
         raise ClientNotAuthenticated("The exp of the assertion must lie ahead, by five minutes at most.")
-    if not _is_time(issued) or not _is_time(earliest) or max(issued, earliest) > second + SKEW_S or issued > exp:
+    if not is_time(issued) or not is_time(earliest) or max(issued, earliest) > second + SKEW_S or issued > exp:
         raise ClientNotAuthenticated("The iat and nbf of the assertion must be times that have come.")
     return claims
 
 
-def _is_time(value: object) -> TypeGuard[float]:
-    """A NumericDate (RFC 7519 section 2)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-class _Registry(jws.JWSRegistry):
-    max_header_length = 4096
-
-    def get_alg(self, name: str) -> Any:
-        """Without joserfc's warning for `EdDSA`: RFC 9864 renames it, FAPI 2.0 and the clients of today say it."""
-        if name not in ALGORITHMS:
-            raise UnsupportedAlgorithmError(name)
-        return self.algorithms[name]
-
-
-def _signed_by(key: Key, assertion: str) -> bool:
-    try:
-        jws.deserialize_compact(assertion, key, registry=_Registry())
-    except JoseError:
-        return False
-    return True
+def claimed_client(headers: Headers, form: Mapping[str, str]) -> str:
+    """Which client a request says to be from, unproved; empty if it does not say. An assertion without `client_id` may leave it open."""
+    sent = headers.getlist("authorization")
+    if sent:
+        try:
+            return _read_basic(sent[0])[0][:LONGEST_NAME]
+        except InvalidClientError:
+            return ""
+    return form.get("client_id", "")[:LONGEST_NAME]
 
 
 def _read_basic(header: str) -> tuple[str, str]:

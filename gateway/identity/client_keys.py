@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from joserfc.errors import JoseError
+from joserfc import jws
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import Key, import_key
 
 from gateway.errors import Invalid
@@ -47,13 +48,56 @@ def check_jwks(jwks: dict[str, Any], pointer: str = "/jwks") -> dict[str, Any]:
 
 def keys_for(jwks: dict[str, Any] | None, algorithm: str, key_id: object) -> list[Key]:
     """The keys that a signature with this `alg` and `kid` may be by; without `kid` all that fit the algorithm."""
+    return [key for _, key in named_keys_for(jwks, algorithm, key_id)]
+
+
+def named_keys_for(jwks: dict[str, Any] | None, algorithm: str, key_id: object) -> list[tuple[str, Key]]:
+    """As `keys_for`, each with its `kid`."""
     if algorithm not in ALGORITHMS or jwks is None:
         return []
     return [
-        import_key(_material(jwk))
+        (jwk["kid"], import_key(_material(jwk)))
         for jwk in jwks["keys"]
         if algorithm in ALGORITHMS_OF[jwk["kty"]] and jwk.get("alg", algorithm) == algorithm and key_id in {None, jwk["kid"]}
     ]
+
+
+def bare_public_key(jwk: dict[str, Any]) -> Key:
+    """The key of a JWK that describes itself, as in a DPoP proof; what it says beside its numbers is passed over.
+
+    Raises `ValueError` for a private key, for one of another curve or size, and for what is no key.
+    """
+    if PRIVATE & jwk.keys():
+        raise ValueError("it is a private key")
+    kty = jwk.get("kty")
+    if not isinstance(kty, str) or kty not in PUBLIC or not all(isinstance(jwk.get(name), str) for name in PUBLIC[kty]):
+        raise ValueError("it is no key of a type that is taken")
+    if jwk.get("crv") != CURVE_OF.get(kty) or _faults_of_material(jwk, kty):
+        raise ValueError("it is no key of a size that is taken")
+    return import_key(_material(jwk))
+
+
+class _Registry(jws.JWSRegistry):
+    max_header_length = 4096
+    """joserfc's 512 bytes have no room for an RSA key in the header, which a DPoP proof has."""
+
+    def get_alg(self, name: str) -> Any:
+        """Without joserfc's warning for `EdDSA`: RFC 9864 renames it, FAPI 2.0 and the clients of today say it."""
+        if name not in ALGORITHMS:
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
+
+_REGISTRY = _Registry()
+
+
+def signed_by(key: Key, compact: str) -> bool:
+    """True if the compact JWS is signed by this key, with one of `ALGORITHMS`."""
+    try:
+        jws.deserialize_compact(compact, key, registry=_REGISTRY)
+    except JoseError:
+        return False
+    return True
 
 
 def _faults_of_key(jwk: object) -> list[tuple[str, str]]:
@@ -95,6 +139,8 @@ def _faults_of_material(jwk: dict[str, Any], kty: str) -> list[tuple[str, str]]:
     try:
         if kty == "RSA" and not 2048 <= int.from_bytes(unb64(jwk["n"])).bit_length() <= 8192:
             return [("/n", "must have 2,048 to 8,192 bits")]
+        if kty == "RSA" and not 65537 <= int.from_bytes(unb64(jwk["e"])) < 2**32:
+            return [("/e", "must be 65,537, or not much larger")]  # a large one makes each signature dear to verify
         import_key(_material(jwk))
     except (JoseError, ValueError, TypeError, OverflowError):
         return [("", f"is not a valid public key of type {kty}")]

@@ -1,9 +1,10 @@
-"""What is done to API clients: make, change, rotate, revoke, remove. Each in the caller's transaction, noted and recorded."""
+"""What is done to API clients: make, approve, change, rotate, revoke, remove. Each in the caller's transaction, noted and recorded."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -31,28 +32,45 @@ def make(
     roles: Sequence[str],
     token_endpoint_auth_method: str,
     jwks: dict[str, Any] | None,
+    jwks_uri: str | None = None,
+    standing: str = "active",
+    assertion_alg: str | None = None,
+    dpop_bound: bool = False,
+    **told: str,
 ) -> tuple[Client, str | None]:
-    """A new, active client and its secret, which is kept nowhere. Raises `Invalid`."""
+    """A new client and its secret, which is kept nowhere. `told` goes into the audit entry. Raises `Invalid`."""
     _check_roles(organization, roles)
     by_key = token_endpoint_auth_method == "private_key_jwt"  # noqa: S105 - the name of a method
-    if by_key != (jwks is not None):
+    if by_key != ((jwks is None) != (jwks_uri is None)):
         raise Invalid([{"pointer": "/jwks", "detail": "must be there with private_key_jwt, and only then"}])
     client = Client(
         id=new_id("cli"),
         organization_id=organization.id,
         name=name,
-        standing="active",
+        standing=standing,
         scopes=list(scopes),
         roles=list(roles),
         token_endpoint_auth_method=token_endpoint_auth_method,
         jwks=check_jwks(jwks) if jwks is not None else None,
+        jwks_uri=jwks_uri,
+        assertion_alg=assertion_alg,
+        dpop_bound=dpop_bound,
         created_at=now(),
     )
     secret = None if by_key else _new_secret(client, keys)
     session.add(client)
     session.flush()
-    _tell(session, "client_created", "make", client, by)
+    _tell(session, "client_created", "make", client, by, standing=standing, **told)
     return client, secret
+
+
+def approve(session: Session, by: Principal, client: Client) -> None:
+    """Let a client that registered itself in. Raises `illegal_state`."""
+    if client.standing != "pending":
+        raise ExchangeError("illegal_state", f"The client is {client.standing}.", state=client.standing, legal=[])
+    client.standing = "active"
+    session.flush()
+    _tell(session, "client_approved", "approve", client, by)
 
 
 def change(session: Session, by: Principal, client: Client, organization: Organization, members: dict[str, Any]) -> None:
@@ -73,19 +91,59 @@ def change(session: Session, by: Principal, client: Client, organization: Organi
     _tell(session, "client_changed", "change", client, by, changed=" ".join(sorted(differing)))
 
 
-def rotate(session: Session, keys: Keys, by: Principal, client: Client, jwks: dict[str, Any] | None) -> str | None:
-    """A new secret, or the new keys given; the old ones are of no use from now on. Raises `Invalid`, `illegal_state`."""
+def change_itself(session: Session, by: Principal, client: Client, members: dict[str, Any]) -> None:
+    """What a client says anew of itself (RFC 7592 section 2.2); all of it has been checked."""
+    differing = {name: value for name, value in members.items() if getattr(client, name) != value}
+    if not differing:
+        return
+    for name, value in differing.items():
+        setattr(client, name, value)
+    session.flush()
+    kind = "key" if differing.keys() & {"jwks", "jwks_uri"} else "client"
+    _tell(session, "client_changed", "change", client, by, kind=kind, changed=" ".join(sorted(differing)))
+
+
+def rotate(
+    session: Session, keys: Keys, by: Principal | None, client: Client, jwks: dict[str, Any] | None, overlap: timedelta = timedelta(0)
+) -> str | None:
+    """A new secret, or the new keys given. The old ones are good for `overlap` more, and one older than those no longer; without overlap
+    they are of no use from now on. Raises `Invalid`, `illegal_state`.
+    """
     _check_live(client)
+    if client.jwks_uri is not None:
+        raise Invalid(
+            [{"pointer": "/jwks", "detail": "is not for a client that publishes its keys at its jwks_uri: it rotates them there"}]
+        )
     if (client.jwks is not None) != (jwks is not None):
         raise Invalid([{"pointer": "/jwks", "detail": "must be there for a client with private_key_jwt, and only then"}])
+    _retire(client, now() + overlap if overlap else None)
     secret = None
     if jwks is not None:
         client.jwks = check_jwks(jwks)
     else:
         secret = _new_secret(client, keys)
     session.flush()
-    _tell(session, "client_changed", "rotate", client, by, kind="key")
+    _tell(session, "client_changed", "rotate", client, by, kind="key", overlap_s=str(int(overlap.total_seconds())))
     return secret
+
+
+def revoke_old(session: Session, by: Principal, client: Client) -> None:
+    """End an overlap: the credential of before the last rotation is of no use from now on. Raises `illegal_state`."""
+    if client.previous_until is None or client.previous_until <= now():
+        raise ExchangeError("illegal_state", "The client has no older credential that is still good.", state=client.standing, legal=[])
+    client.previous_until = client.previous_secret_key_id = client.previous_secret_hash = client.previous_secret_id = None
+    client.previous_jwks = None
+    session.flush()
+    _tell(session, "client_changed", "revoke_old", client, by, kind="key")
+
+
+def _retire(client: Client, until: datetime | None) -> None:
+    """Put the credential of now in the place of the one before it, until then."""
+    client.previous_until = until
+    client.previous_jwks = client.jwks if until else None
+    client.previous_secret_key_id = client.secret_key_id if until else None
+    client.previous_secret_hash = client.secret_hash if until else None
+    client.previous_secret_id = client.secret_id if until else None
 
 
 def revoke(session: Session, by: Principal, client: Client) -> None:
@@ -97,7 +155,7 @@ def revoke(session: Session, by: Principal, client: Client) -> None:
     _tell(session, "client_revoked", "revoke", client, by)
 
 
-def remove(session: Session, by: Principal, client: Client) -> None:
+def remove(session: Session, by: Principal | None, client: Client) -> None:
     """Forget it; the audit log keeps its identifier. Raises `illegal_state`."""
     _keep_an_operator(session, client, [])
     session.delete(client)
@@ -108,7 +166,7 @@ def remove(session: Session, by: Principal, client: Client) -> None:
 def _new_secret(client: Client, keys: Keys) -> str:
     key = keys.secret("client_secret")
     secret = f"exs_{secrets.token_urlsafe(32)}"
-    client.secret_key_id, client.secret_hash = key.id, hash_of_secret(key, client.id, secret)
+    client.secret_key_id, client.secret_hash, client.secret_id = key.id, hash_of_secret(key, client.id, secret), new_id("sec")
     return secret
 
 
@@ -139,8 +197,8 @@ def _tell(
     entry = Entry(
         kind=kind,
         action=action,
-        actor=by.client_id if by else None,
-        organization=by.organization_id if by else None,
+        actor=by.actor if by else None,
+        organization=by.organization_id or None if by else None,
         change=number,
         detail={"client": client.id, "organization": client.organization_id} | more,
         consumer=client.organization_id,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,21 +14,28 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 
+from gateway.errors import ExchangeError
 from gateway.identity.authorization_details import TYPE
-from gateway.identity.authorization_server import AuthorizationServer, refusal
+from gateway.identity.authorization_server import NO_STORE, AuthorizationServer, refusal
 from gateway.identity.client_authentication import METHODS
 from gateway.identity.client_keys import ALGORITHMS
+from gateway.identity.damping import Attempt
+from gateway.identity.person_tokens import is_of_a_person
 from gateway.identity.scopes import SCOPES
 
 router = APIRouter(tags=["oauth"])
 
+REPEATABLE = "resource"
+"""The one parameter that may be there several times (RFC 8707 section 2). A URI has no space: joined by one, none is lost."""
 LONGEST_FORM = 64 * 1024
+BAD_REQUEST, UNAUTHORIZED = 400, 401
 PUBLIC = {"Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
 
 TOKEN_FORM = {
     "grant_type": {"type": "string", "const": "client_credentials"},
     "scope": {"type": "string", "description": "Scopes separated by spaces; all of the client's if it is left out."},
     "authorization_details": {"type": "string", "description": "JSON (RFC 9396): narrows the token to contracts."},
+    "resource": {"type": "string", "description": "The issuer (RFC 8707): tokens are for nothing else."},
     "client_assertion_type": {"type": "string", "description": "With `private_key_jwt` (RFC 7523)."},
     "client_assertion": {"type": "string", "description": "A JWT signed by a key of the client; `aud` is the issuer, `jti` is good once."},
 }
@@ -61,6 +69,10 @@ def server_metadata(issuer: str) -> dict[str, Any]:
         "token_endpoint": f"{issuer}/oauth/token",
         "jwks_uri": f"{issuer}/oauth/jwks",
         "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "revocation_endpoint_auth_methods_supported": list(METHODS),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "registration_endpoint": f"{issuer}/oauth/register",
         "scopes_supported": list(SCOPES),
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
@@ -68,7 +80,9 @@ def server_metadata(issuer: str) -> dict[str, Any]:
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "introspection_endpoint_auth_methods_supported": list(METHODS),
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_details_types_supported": [TYPE],
+        "tls_client_certificate_bound_access_tokens": False,
         "protected_resources": [issuer],
         "service_documentation": f"{issuer}/docs",
     }
@@ -81,7 +95,10 @@ def resource_metadata(issuer: str) -> dict[str, Any]:
         "authorization_servers": [issuer],
         "scopes_supported": list(SCOPES),
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_details_types_supported": [TYPE],
+        "dpop_bound_access_tokens_required": False,
+        "tls_client_certificate_bound_access_tokens": False,
         "resource_name": "Civic data exchange",
         "resource_documentation": f"{issuer}/docs",
     }
@@ -114,9 +131,23 @@ async def introspect(request: Request) -> Response:
     return await _answer(request, server.introspect)
 
 
+@router.post(
+    "/oauth/revoke",
+    summary="Give a token up (RFC 7009)",
+    response_class=JSONResponse,
+    openapi_extra=_form({"token": {"type": "string"}}, ["token"], {"token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9..."}),
+    responses=_example({}) | {400: {"description": "The token is another client's"}, 401: {"description": "`invalid_client`"}},
+)
+async def revoke(request: Request) -> Response:
+    """When this has answered no replica accepts the token, and streams that were opened with it have ended."""
+    server: AuthorizationServer = request.app.state.authorization
+    return await _answer(request, server.revoke)
+
+
 @router.get("/oauth/jwks", summary="The public keys that tokens are signed with (RFC 7517)", responses=_example({"keys": [PUBLIC_KEY]}))
 async def jwks(request: Request) -> JSONResponse:
-    return JSONResponse(request.app.state.identity.public_keys(), headers=PUBLIC)
+    kept = f"public, max-age={request.app.state.settings.jwks_cache_s}"
+    return JSONResponse(request.app.state.identity.public_keys(), headers=PUBLIC | {"Cache-Control": kept})
 
 
 @router.get(
@@ -125,7 +156,8 @@ async def jwks(request: Request) -> JSONResponse:
     responses=_example(server_metadata("https://exchange.example")),
 )
 async def authorization_server_metadata(request: Request) -> JSONResponse:
-    return JSONResponse(server_metadata(request.app.state.settings.issuer), headers=PUBLIC)
+    server: AuthorizationServer = request.app.state.authorization
+    return JSONResponse(server.people.added_to(server_metadata(request.app.state.settings.issuer)), headers=PUBLIC)
 
 
 @router.get(
@@ -142,7 +174,33 @@ async def _answer(request: Request, endpoint: Callable[[Headers, Mapping[str, st
         form = await read_form(request)
     except OAuth2Error as error:
         return refusal(error)
-    return await run_in_threadpool(endpoint, request.headers, form)
+    if is_of_a_person(request.headers, form):
+        # All people come by this one public client: whoever fails in its name must keep none of them out. See `person_tokens.py`.
+        return await run_in_threadpool(endpoint, request.headers, form)
+    return await damped(request, form, lambda: run_in_threadpool(endpoint, request.headers, form))
+
+
+async def damped(request: Request, form: Mapping[str, str], answer: Callable[[], Awaitable[Response]]) -> Response:
+    """The answer to a client that proves itself, unless there were too many failures, or too many requests of this client."""
+    state = request.app.state
+    attempt = Attempt.of(request.client.host if request.client else "unknown", request.headers, form)
+    client = state.identity.client(attempt.client_id)
+    try:
+        state.damping.admit(attempt)
+        if client is not None:
+            state.callers.require(client.id, client.organization_id)
+    except ExchangeError as limited:
+        told = {"error": "temporarily_unavailable", "error_description": f"{limited.detail} Wait for Retry-After."}
+        return JSONResponse(told, limited.status, limited.headers | NO_STORE)
+    response = await answer()
+    if response.status_code == UNAUTHORIZED:
+        state.damping.failed(attempt)
+    elif response.status_code < BAD_REQUEST:
+        state.damping.proved(attempt)
+        if client is not None:
+            with suppress(ExchangeError):  # of two at once the second may have been one too many
+                response.headers.update(state.callers.count(client.id, client.organization_id))
+    return response
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -158,6 +216,10 @@ async def read_form(request: Request) -> dict[str, str]:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError as error:
         raise InvalidRequestError("The body is not a form in UTF-8.") from error
-    if len({name for name, _ in pairs}) < len(pairs):
+    once = [name for name, _ in pairs if name != REPEATABLE]
+    if len(set(once)) < len(once):
         raise InvalidRequestError("A parameter is there twice.")
-    return {name: value for name, value in pairs if value}
+    form = {name: value for name, value in pairs if value}
+    if REPEATABLE in form:
+        form[REPEATABLE] = " ".join(value for name, value in pairs if name == REPEATABLE)
+    return form

@@ -18,11 +18,30 @@ MOVES = {"approve": {"pending", "suspended"}, "suspend": {"pending", "approved"}
 """The standings that each verb may start from."""
 
 
-def make(session: Session, by: Principal | None, *, name: str, kind: str, contact: str | None, operates: bool = False) -> Organization:
+def make(
+    session: Session,
+    by: Principal | None,
+    *,
+    name: str,
+    kind: str,
+    contact: str | None,
+    operates: bool = False,
+    identifier: str | None = None,
+    intent: str | None = None,
+    domain: str | None = None,
+) -> Organization:
     """A new organization; `pending`, save the one that operates. Raises `already_exists`."""
     standing = "approved" if operates else "pending"
     organization = Organization(
-        id=new_id("org"), name=name, kind=kind, standing=standing, contact=contact, operates=operates, created_at=now()
+        id=identifier or new_id("org"),
+        name=name,
+        kind=kind,
+        standing=standing,
+        contact=contact,
+        intent=intent,
+        domain=domain,
+        operates=operates,
+        created_at=now(),
     )
     session.add(organization)
     _flush(session)
@@ -68,8 +87,8 @@ def _tell(session: Session, change_kind: str, action: str, organization: Organiz
     entry = Entry(
         kind="organization",
         action=action,
-        actor=by.client_id if by else None,
-        organization=by.organization_id if by else None,
+        actor=by.actor if by else None,
+        organization=by.organization_id or None if by else None,
         change=number,
         detail={"organization": organization.id, "standing": organization.standing},
         consumer=organization.id,

@@ -12,6 +12,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from gateway.errors import ExchangeError
+from gateway.identity.person_facts import PersonFacts, read_person
 from gateway.keys import unb64
 
 LONGEST = 16 * 1024
@@ -30,6 +31,9 @@ class AccessToken:
     issued_at: int
     expires_at: int
     token_id: str
+    key_thumbprint: str | None
+    """RFC 7638, of the key that the token is bound to (RFC 9449 section 6.1)."""
+    person: PersonFacts | None = None
 
 
 def read_token(token: str, keys: KeySet, issuer: str) -> AccessToken:
@@ -37,17 +41,20 @@ def read_token(token: str, keys: KeySet, issuer: str) -> AccessToken:
     try:
         claims = _verified_claims(token, keys)
         details = tuple(claims.get("authorization_details", ()))
+        person = read_person(claims)
         said = AccessToken(
             client_id=_text(claims, "client_id"),
             scopes=frozenset(_text(claims, "scope").split()),
             authorization_details=details,
             contracts=frozenset(detail["contract"] for detail in details),
-            strong=claims["client_auth_method"] == "private_key_jwt",
+            strong=person is None and claims["client_auth_method"] == "private_key_jwt",
             issued_at=_second(claims, "iat"),
             expires_at=_second(claims, "exp"),
             token_id=_text(claims, "jti"),
+            key_thumbprint=_text(claims["cnf"], "jkt") if "cnf" in claims else None,
+            person=person,
         )
-        if claims["iss"] != issuer or claims["aud"] != issuer or claims["sub"] != said.client_id:
+        if claims["iss"] != issuer or claims["aud"] != issuer or claims["sub"] != (person.id if person else said.client_id):
             raise ValueError("it is for another issuer, audience or client")
     except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExchangeError("token_invalid") from error

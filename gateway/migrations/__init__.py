@@ -22,6 +22,8 @@ import gateway.changes
 import gateway.contracts.models
 import gateway.idempotency
 import gateway.identity.models
+import gateway.identity.people_models
+import gateway.identity.signing_keys
 import gateway.notices.models
 import gateway.subjects.models  # noqa: F401 - each puts its tables into Base.metadata
 from consent.models import Base as ConsentBase

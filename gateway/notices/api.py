@@ -97,13 +97,13 @@ def acknowledge_notice(notice_id: NoticeId, caller: Writer, session: Transaction
     if notice is None:
         raise ExchangeError("not_found")
     if notice.acknowledged_at is None:
-        notice.acknowledged_at, notice.acknowledged_by = now(), caller.client_id
+        notice.acknowledged_at, notice.acknowledged_by = now(), caller.actor
         record(
             session,
             Entry(
                 kind="notice",
                 action="acknowledged",
-                actor=caller.client_id,
+                actor=caller.actor,
                 organization=caller.organization_id,
                 dataset=notice.data.get("dataset"),
                 contract=notice.data.get("contract"),

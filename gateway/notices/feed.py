@@ -19,7 +19,15 @@ from gateway.database import new_id, now
 from gateway.notices.models import Notice
 from gateway.waiting import Waiting
 
-Type = Literal["contract.proposed", "contract.active", "contract.suspended", "contract.ended", "schema.published", "erasure.requested"]
+Type = Literal[
+    "client.pending",
+    "contract.active",
+    "contract.ended",
+    "contract.proposed",
+    "contract.suspended",
+    "erasure.requested",
+    "schema.published",
+]
 CHANGE = "notice_written"
 """The kind of the change that each notice comes with; its object is the organization."""
 MOST = 100

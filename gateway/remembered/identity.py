@@ -1,15 +1,19 @@
-"""Organizations and clients, remembered and applied again: who was suspended or revoked, what a client lost, and which credential holds."""
+"""Organizations, clients and tokens, remembered and applied again: what was suspended or revoked, what a client lost, its credential."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from gateway.audit.record import Entry, record
 from gateway.changes import Change, note
-from gateway.identity.models import Client, Organization
+from gateway.database import now, rfc3339
+from gateway.http import parse_time
+from gateway.identity.models import Client, Organization, RegistrationToken, RevokedToken
+from gateway.identity.revocation import forbid
 from gateway.keys import b64, unb64
 from gateway.remembered.place import Remembered
 from gateway.remembered.redoing import AS_IT_WAS, Outcome, Redoing, last_redo, restored
@@ -26,8 +30,33 @@ def describe_client(session: Session, change: Change) -> Sequence[Mapping[str, A
     found = session.get(Client, change.object)
     if found is None:
         return ({"standing": "revoked"},)
-    credential = {"jwks": found.jwks, "key_id": found.secret_key_id, "hash": b64(found.secret_hash) if found.secret_hash else None}
+    credential = {
+        "jwks": found.jwks,
+        "jwks_uri": found.jwks_uri,
+        "key_id": found.secret_key_id,
+        "hash": b64(found.secret_hash) if found.secret_hash else None,
+        "secret_id": found.secret_id,
+        "previous": _previous(found),
+    }
     return ({"standing": found.standing, "scopes": found.scopes, "roles": found.roles} | credential,)
+
+
+def describe_registration_token(_session: Session, _change: Change) -> Sequence[Mapping[str, Any]]:
+    """That it is revoked, which is final."""
+    return ({"revoked": True},)
+
+
+def reapply_registration_token(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
+    """Revoke it again. One that was made after the database's time is not there, and registers nobody."""
+    found = redoing.session.get(RegistrationToken, entries[-1].object, with_for_update=True)
+    if found is None or found.revoked_at is not None:
+        return AS_IT_WAS
+    found.revoked_at = now()
+    redoing.session.flush()
+    change = note(redoing.session, "registration_token_revoked", found.id)
+    detail = {"registration_token": found.id, "organization": found.organization_id} | restored(entries)
+    record(redoing.session, Entry(kind="client", action="revoke_token", change=change, detail=detail, consumer=found.organization_id))
+    return Outcome(change)
 
 
 def reapply_organization(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
@@ -57,11 +86,53 @@ def reapply_client(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
         "jwks": told["jwks"],
         "secret_key_id": told["key_id"],
         "secret_hash": unb64(told["hash"]) if told["hash"] else None,
-    }
+    } | _told_since_registration(told)
     differing = {name: value for name, value in (narrowed | credential).items() if getattr(found, name) != value}
     if not differing:
         return AS_IT_WAS
     return _written(redoing, found, entries, "client_changed", "change", differing)
+
+
+def describe_token(session: Session, change: Change) -> Sequence[Mapping[str, Any]]:
+    """Until when it would have been good."""
+    found = session.get(RevokedToken, change.object)
+    return () if found is None else ({"expires_at": rfc3339(found.expires_at)},)
+
+
+def reapply_token(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
+    """Revoke it again, unless its time is over."""
+    told, token_id = last_redo(entries), entries[-1].object
+    if told is None or parse_time(told["expires_at"]) <= now() or redoing.session.get(RevokedToken, token_id) is not None:
+        return AS_IT_WAS
+    change = forbid(redoing.session, token_id, parse_time(told["expires_at"]))
+    record(redoing.session, Entry(kind="client", action="revoke_token", change=change, detail={"token": token_id} | restored(entries)))
+    return Outcome(change)
+
+
+def _previous(client: Client) -> dict[str, Any] | None:
+    """The credential that is good beside the last, if there is one."""
+    if client.previous_until is None:
+        return None
+    return {
+        "until": rfc3339(client.previous_until),
+        "jwks": client.previous_jwks,
+        "key_id": client.previous_secret_key_id,
+        "hash": b64(client.previous_secret_hash) if client.previous_secret_hash else None,
+        "secret_id": client.previous_secret_id,
+    }
+
+
+def _told_since_registration(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What entries have told since clients register themselves. Without it no older credential is good: that is the stricter of the two."""
+    before = told.get("previous") or {}
+    members = {
+        "previous_until": datetime.fromisoformat(before["until"]) if before else None,
+        "previous_jwks": before.get("jwks"),
+        "previous_secret_key_id": before.get("key_id"),
+        "previous_secret_hash": unb64(before["hash"]) if before.get("hash") else None,
+        "previous_secret_id": before.get("secret_id"),
+    }
+    return members | {name: told[name] for name in ("jwks_uri", "secret_id") if name in told}
 
 
 def _written(

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from gateway.changes import Change
-from gateway.remembered import catalog, consents, contracts, identity, policy
+from gateway.remembered import catalog, consents, contracts, identity, people, policy
 from gateway.remembered.place import Remembered
 from gateway.remembered.redoing import AS_IT_WAS, Kind, Outcome, Redoing
 
@@ -51,9 +51,15 @@ KINDS: Mapping[str, Kind] = {
     "dataset_changed": _DATASET,
     "licence_revoked": _DATASET,
     "organization_changed": Kind("organization", identity.describe_organization, identity.reapply_organization),
+    "person_changed": Kind("person", people.describe_person, people.reapply_person),
+    "person_signed_out": Kind("sign-in", people.describe_sign_in, people.reapply_sign_in),
     "policy_activated": Kind("policy", policy.describe, policy.reapply),
     "refusals_imported": Kind("import", consents.describe_import, consents.reapply_import),
+    "registration_token_revoked": Kind("registration_token", identity.describe_registration_token, identity.reapply_registration_token),
     "schema_published": _DATASET,
+    # When a key is retired stands beside it in every dump, and what it signed was no longer valid then.
+    "signing_key_retired": Kind("signing key", _nothing, _stays),
+    "token_revoked": Kind("token", identity.describe_token, identity.reapply_token),
     "subject_erased": Kind("subject", consents.describe_erasure, consents.reapply_erasure),
 }
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.catalog.directory import DatasetView
 from gateway.errors import ExchangeError
 from gateway.idempotency import IdempotentRoute
-from gateway.identity.principal import Allow, Anybody, Principal, allow
+from gateway.identity.principal import Allow, Anybody, Principal, Rule
 from gateway.streams import examples
 from gateway.streams.events import BATCH, parse
 from gateway.streams.live import Streams
@@ -37,7 +37,7 @@ class _Publishing(IdempotentRoute):
         await response(scope, receive, send)
 
 
-_may_publish = allow("events:publish")
+_may_publish = Rule(("events:publish",))
 router = APIRouter(tags=["streams"])
 publishing = APIRouter(tags=["streams"], route_class=_Publishing)
 

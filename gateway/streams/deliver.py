@@ -210,7 +210,7 @@ def _entry(reading: Reading, decision: Decision, grant: dict[int, tuple[int, int
     return Entry(
         kind="release",
         action="receive",
-        actor=caller.client_id if caller else None,
+        actor=caller.actor if caller else None,
         organization=caller.organization_id if caller else None,
         dataset=reading.slug,
         contract=reading.contract_id,

@@ -8,9 +8,9 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 from gateway.errors import ExchangeError
-from gateway.limits import Bucket, Requests
+from gateway.limits import Bucket, InFlight, Requests
 
-__all__ = ["Bucket", "OpenStreams", "Requests"]
+__all__ = ["Bucket", "InFlight", "OpenStreams", "Requests"]
 
 
 class OpenStreams:

@@ -34,7 +34,7 @@ from gateway.streams.blocks import Blocks
 from gateway.streams.cursor import Cursors
 from gateway.streams.disclosed import Account
 from gateway.streams.gate import Gate
-from gateway.streams.limits import Bucket, OpenStreams, Requests
+from gateway.streams.limits import Bucket, InFlight, OpenStreams, Requests
 from gateway.streams.log import EventLog
 from gateway.streams.outbound import Outbound
 from gateway.streams.reading import Permit
@@ -93,6 +93,7 @@ class Streams:
         self.outbound = Outbound(changes, self.stamp)
         self.gate = Gate()
         self.open = OpenStreams()
+        self.in_flight = InFlight(settings.streams_in_flight, settings.in_flight_mb * MEBIBYTE)
         self.anonymous = Requests(settings.anonymous_requests_per_minute)
         self.stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None

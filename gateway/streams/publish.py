@@ -196,7 +196,7 @@ async def _record(streams: Streams, caller: Principal, dataset: DatasetView, dec
     entry = Entry(
         kind="publish",
         action="publish",
-        actor=caller.client_id,
+        actor=caller.actor,
         organization=caller.organization_id,
         dataset=dataset.slug,
         decision=decision.id,

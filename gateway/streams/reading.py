@@ -88,7 +88,8 @@ class Reading:
         """What it may see now: the decision in memory, or a new one.
 
         Nothing is asked while no forbidding change was applied and the decision's `until` has not come.
-        Raises `policy_denied`, `contract_not_in_force`, `strong_client_required`, `token_expired`, `policy_unavailable`.
+        Raises `policy_denied`, `contract_not_in_force`, `strong_client_required`, `token_expired`, `token_invalid` of one that
+        was revoked, `policy_unavailable`.
         """
         permit = self._permit
         if self.caller is not None and self.caller.expires_at <= now():
@@ -96,6 +97,8 @@ class Reading:
         if permit is not None and self._stamp == self.streams.stamp.value and permit.decision.until > now():
             return permit
         stamp = self.streams.stamp.value
+        if self.caller is not None:
+            self.streams.access.people.require_unrevoked(self.caller.token_id)
         dataset, contract = self.dataset, self.contract
         question = Question("receive", self.caller, dataset, contract.purpose if contract else None, contract)
         decision = self.streams.access.kept(question)

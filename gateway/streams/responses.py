@@ -64,12 +64,12 @@ class Page(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         reading = self._reading
         flush = await self._flush()
+        reading.streams.in_flight.admit(self._limit if flush.events else 0)
         while flush.events:
             await release(reading, flush, flush.whole())
             if flush.holds():
                 break
             flush = await judge_next(reading, most_bytes=self._limit)
-        socket = _socket(reading, scope, send)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
         pass_over(reading, flush)
         count_delivered(reading, flush.events, len(body))
@@ -82,6 +82,12 @@ class Page(Response):
         self.headers["Content-Length"] = str(len(body))
         if flush.receipt is not None:
             self.headers["Audit-Entry"] = flush.receipt.header
+        with reading.streams.in_flight.hold() as carry:
+            carry(len(body))
+            await self._send(scope, send, flush, body)
+
+    async def _send(self, scope: Scope, send: Send, flush: Flush, body: bytes) -> None:
+        reading, socket = self._reading, _socket(self._reading, scope, send)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             if flush.events:
@@ -197,7 +203,7 @@ class Stream(Response):
         self._changed = reading.streams.next_change
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        with self._place:
+        with self._place, self._reading.streams.in_flight.stream():
             # What goes wrong up to the first flush is answered as a problem: nothing is sent yet.
             flush = await self._judge()
             if flush is not None and flush.receipt is not None:

@@ -73,7 +73,7 @@ def make_code(
         Entry(
             kind="subject",
             action="code_given",
-            actor=caller.client_id,
+            actor=caller.actor,
             organization=caller.organization_id,
             dataset=dataset.slug,
             provider=dataset.owner_id,

@@ -123,7 +123,7 @@ def _question(stage: Stage, *, events: int = 0) -> Iterator[_Question]:
             assert revision is not None
         # OPA has it from the running gateway; this one only learns that it answers.
         state.engine.activate(revision.id, b"")
-        yield _Question(state, terms.contract, terms.token)
+        yield _Question(state, terms.contract, terms.token["token"])
     finally:
         state.engine.close()
         state.database.close()

@@ -80,7 +80,7 @@ def _streams(
 
 def _rate(place: Place, terms: list[Terms]) -> float:
     """Deliveries a second."""
-    subscribers = [[each.path, place.token(place.consumer, each.contract)] for each in terms]
+    subscribers = [[each.path, place.bound_token(each.contract)] for each in terms]
     following = {"address": place.address, "subscribers": subscribers, "events": EVENTS}
     publishing = place.publishing(LIVE, batches=EVENTS // BATCH, distinct=DISTINCT_BATCHES)
     with generator("follow", following) as follower, generator("publish", publishing) as publisher:

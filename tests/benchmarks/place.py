@@ -16,6 +16,7 @@ from gateway.catalog.models import Dataset
 from gateway.setup import activate_policies
 from tests.benchmarks import material
 from tests.benchmarks.generator import run
+from tests.dpop import bound_token
 from tests.gateway import Gateway
 
 AT_ONCE = 8
@@ -27,11 +28,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A contract in force, and a token that names it."""
+    """A contract in force, and a token that names it, as `bound_token` gives it."""
 
     contract: str
     path: str
-    token: str
+    token: dict[str, Any]
 
 
 class Place:
@@ -85,13 +86,19 @@ class Place:
         self.say(f"{count} {'contracts over' if count > 1 else 'contract over'} {slug} {'are' if count > 1 else 'is'} signed")
         with ThreadPoolExecutor(AT_ONCE) as calls:
             contracts = list(calls.map(lambda _: self._contract(slug), range(count)))
-        return [Terms(contract, f"/v1/contracts/{contract}/events", self.token(self.consumer, contract)) for contract in contracts]
+        return [Terms(contract, f"/v1/contracts/{contract}/events", self.bound_token(contract)) for contract in contracts]
 
     def token(self, client: Client, contract: str | None = None) -> str:
         """A token that is good for the row that asks for it."""
         assert client.credentials is not None
         client.credentials.forget(contract)
         return client.credentials.token(client.http, contract)
+
+    def bound_token(self, contract: str) -> dict[str, Any]:
+        """The consumer's for this contract, with what it takes to present it, good for the row that asks for it."""
+        assert self.consumer.credentials is not None
+        self.consumer.credentials.forget(contract)
+        return bound_token(self.consumer, contract)
 
     def topic_of(self, slug: str) -> str:
         """The topic that holds the dataset."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import consents, inside, latency, live, sealing, throughput, withdrawal
+from tests.benchmarks import consents, inside, latency, live, sealing, throughput, tokens, withdrawal
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -42,6 +42,8 @@ ROWS = (
     Row(("consent_lookup_us", "consent_load_s", "consent_mb"), consents.lookup_and_load, 400),
     Row(("decide_cached_us",), inside.decide_cached, 120),
     Row(("decide_opa_p99_ms",), inside.decide_opa, 120),
+    Row(("verify_bearer_us", "verify_dpop_us"), tokens.verify, 60),
+    Row(("token_per_s",), tokens.token_per_s, 120),
     Row(("added_latency_ms_p50", "added_latency_ms_p99"), latency.added_latency, 240),
     Row(("publish_batch_vs_producer",), throughput.publish_batch_vs_producer, 240),
     Row(("pull_vs_consumer",), throughput.pull_vs_consumer, 300),
@@ -66,6 +68,9 @@ GOALS = {
     "stream_with_vs_without_lease": Goal(">=", 0.95),
     "withdraw_p99_ms": Goal("<=", 250),
     "forbidden_after_withdraw": Goal("<=", 0),
+    "token_per_s": Goal(">=", 250),
+    "verify_bearer_us": Goal("<=", 100),
+    "verify_dpop_us": Goal("<=", 300),
     "first_event_ms": Goal("<=", 150),
     "first_event_calls": Goal("<=", 4),
 }

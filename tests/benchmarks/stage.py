@@ -35,6 +35,7 @@ class Stage(Place):
         ending.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.engines = _engines(self.folder, ending, say)
         settings = {"EXCHANGE_STREAMS_PER_CONTRACT": str(STREAMS_PER_CONTRACT), "EXCHANGE_CACHE_MB": str(CACHE_MB)}
+        settings |= {"EXCHANGE_CLIENT_REQUESTS_PER_MINUTE": "10000000", "EXCHANGE_ORGANIZATION_REQUESTS_PER_MINUTE": "10000000"}
         gateway = Gateway(self.engines, self.folder / "gateway", settings)
         ending.callback(gateway.close)
         super().__init__(gateway, [PULLED, STREAMED, LIVE], say)

@@ -5,8 +5,10 @@ who is calling is said by the token's name, and policy allows all but advertisin
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,11 @@ from gateway.database import Database, new_id, now
 from gateway.errors import ExchangeError
 from gateway.identity.directory import Directory as People
 from gateway.identity.models import Client, Organization
+from gateway.identity.person_facts import PersonFacts
 from gateway.identity.principal import Principal
 from gateway.identity.scopes import SCOPES
 from gateway.keys import Keys, write_keys
+from gateway.limits import Callers
 from gateway.notices.api import router as notices_router
 from gateway.notices.feed import Feed
 from gateway.settings import Settings
@@ -112,6 +116,7 @@ class Rooms:
         state = app.state
         state.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder)
         state.keys = self.held
+        state.callers = Callers(6000, 12_000)
         state.database, state.identity, state.catalog, state.contracts = self.database, self.people, self.catalog, self.contracts
         state.access, state.make_topic, state.notices = self.policy, self._make_topic, self.notices
         app.include_router(catalog_router)
@@ -135,6 +140,8 @@ class Rooms:
         self.add_client("stranger", "Stranger Ltd.")
         self.add_client("officer", "City", roles=("privacy_officer",))
         self.add_client("auditor", "City", roles=("auditor",))
+        signed_in = PersonFacts("per_01k9x3v6t2h8m4c7d5e9f0g1a5", "ses_1", int(time.time()), None)
+        self.people.principals["officer in person"] = replace(self.people.principals["officer"], person=signed_in)
 
     def add_client(self, name: str, organization: str, *, roles: tuple[str, ...] = (), operates: bool = False) -> None:
         """A client of this name, with every scope and a key to sign with."""

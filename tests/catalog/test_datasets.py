@@ -58,7 +58,7 @@ def test_sensitive_dataset_is_there_for_owner_overseers_and_parties_only(rooms: 
     rooms.register("clinic-visits", "sensitive")
     rooms.register("footfall", "personal")
     sees = {name: rooms.http.get("/v1/datasets/clinic-visits", headers=rooms.as_(name)).status_code for name in rooms.people.principals}
-    assert sees == {"city": 200, "bia": 200, "mobility": 404, "stranger": 404, "officer": 200, "auditor": 404}
+    assert sees == {"city": 200, "bia": 200, "mobility": 404, "stranger": 404, "officer": 200, "officer in person": 200, "auditor": 404}
     rooms.propose("clinic-visits", by="mobility")
     assert rooms.http.get("/v1/datasets/clinic-visits", headers=rooms.as_("mobility")).status_code == 200
     listed = {name: slugs(rooms.http.get("/v1/datasets", headers=rooms.as_(name))) for name in ("bia", "mobility", "stranger")}
@@ -114,21 +114,26 @@ def test_patch_that_does_not_fit_says_where(rooms: Rooms, patch: dict[str, Any],
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
 
 
-def test_owner_raises_a_classification_and_only_the_officer_lowers_it(rooms: Rooms) -> None:
+def test_owner_raises_a_classification_and_only_an_officer_in_person_lowers_it(rooms: Rooms) -> None:
     rooms.register("footfall", "internal")
     assert merge(rooms, "footfall", {"classification": "personal"}).json()["classification"] == "personal"
     lowered = merge(rooms, "footfall", {"classification": "open"})
     assert (lowered.status_code, lowered.json()["code"]) == (403, "needs_officer")
-    assert merge(rooms, "footfall", {"classification": "internal"}, by="officer").json()["classification"] == "internal"
+    assert merge(rooms, "footfall", {"classification": "internal"}, by="officer").json()["code"] == "needs_officer", (
+        "a program, not a person"
+    )
+    lowered = merge(rooms, "footfall", {"classification": "internal"}, by="officer in person")
+    assert lowered.json()["classification"] == "internal"
     assert rooms.change_kinds() == ["dataset_created", "classification_raised", "classification_lowered"]
     assert rooms.audited("dataset")[-1]["detail"] == {"from": "personal", "to": "internal"}
 
 
-def test_a_field_stops_being_personal_by_the_officer_only(rooms: Rooms) -> None:
+def test_a_field_stops_being_personal_by_an_officer_in_person_only(rooms: Rooms) -> None:
     rooms.register("footfall", "personal")
     denied = merge(rooms, "footfall", {"personal_pointers": []})
     assert denied.json()["code"] == "needs_officer"
-    assert merge(rooms, "footfall", {"personal_pointers": []}, by="officer").status_code == 200
+    assert merge(rooms, "footfall", {"personal_pointers": []}, by="officer").json()["code"] == "needs_officer", "a program, not a person"
+    assert merge(rooms, "footfall", {"personal_pointers": []}, by="officer in person").status_code == 200
 
 
 def test_another_organization_changes_nothing(rooms: Rooms) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from connectors.client import public_jwks
 from gateway.cli import commands
-from tests.connectors.recorded import Recorded, as_json, listening, token
+from tests.connectors.recorded import Recorded, as_json, as_stream, listening, token
 
 SERVERS_OWN = ("fastapi", "sqlalchemy", "pydantic_settings", "authlib", "uvicorn", "alembic", "structlog")
 Run = Callable[..., Result]
@@ -190,3 +191,28 @@ def test_the_bare_installation_has_the_client_commands_and_says_what_the_others_
         assert refused.returncode == 1
         assert "civic-exchange[server]" in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_call_shows_the_request_as_a_line_of_curl_and_does_not_send_it(server: Recorded, run: Run, tmp_path: Path) -> None:
+    key = tmp_path / "partner.jwk"
+    assert run("client", "key", str(key)).exit_code == 0
+    words = ("call", "post", "/v1/contracts?limit=1", "--data", '{"note": "it\'s"}', "--show")
+    for more, secret in (((), "***"), (("--in-clear",), "bound")):
+        server.give("/oauth/token", token("bound", kind="DPoP"))
+        done = run(*words, *more, EXCHANGE_CLIENT_SECRET="", EXCHANGE_CLIENT_KEY_FILE=str(key))
+        assert done.exit_code == 0, done.stderr
+        line = shlex.split(done.stdout)
+        assert line[:3] == ["curl", "-X", "POST"]
+        assert f"Authorization: DPoP {secret}" in line
+        assert ("Dpop: ***" in line) == (secret == "***")
+        assert line[-3:] == ["-d", '{"note": "it\'s"}', f"{server.url}/v1/contracts?limit=1"]
+    assert server.sent("/v1/contracts") == []
+
+
+def test_call_shows_a_stream_as_it_comes_for_as_long_as_it_was_asked_to(server: Recorded, run: Run) -> None:
+    server.give("/oauth/token", token("t"))
+    server.give("/v1/datasets/a/events", as_stream('id: c1\ndata: {"id": "1"}\n\n'))
+    done = run("call", "GET", "/v1/datasets/a/events", "--accept", "text/event-stream", "--seconds", "5")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[:2] == ["id: c1", 'data: {"id": "1"}']
+    assert server.sent("/v1/datasets/a/events")[0][0]["accept"] == "text/event-stream"

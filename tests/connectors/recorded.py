@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -36,8 +37,12 @@ def as_stream(text: str) -> Answer:
     return 200, {"Content-Type": "text/event-stream"}, text.encode()
 
 
-def token(value: str, expires_in: float = 600) -> Answer:
-    return as_json({"access_token": value, "token_type": "Bearer", "expires_in": expires_in})
+def token(value: str, expires_in: float = 600, *, kind: str = "Bearer", **headers: str) -> Answer:
+    return as_json({"access_token": value, "token_type": kind, "expires_in": expires_in}, 200, **headers)
+
+
+def form_of(body: bytes) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(body.decode()).items()}
 
 
 @contextmanager

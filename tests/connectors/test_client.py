@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import httpx2
@@ -13,28 +12,9 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey
 
 from connectors.client import Client, ProblemError, digest_of, new_key, public_jwks
-from tests.connectors.recorded import Recorded, as_json, as_stream, listening, token
+from tests.connectors.recorded import Recorded, as_json, as_stream, form_of, token
 
 SECRET = "a-secret-that-nobody-may-see"
-
-
-@pytest.fixture
-def server() -> Iterator[Recorded]:
-    with listening() as recorded:
-        yield recorded
-
-
-@pytest.fixture
-def open_client(server: Recorded) -> Iterator[Callable[..., Client]]:
-    made: list[Client] = []
-
-    def make(client_id: str | None = "cli_1", **proof: Any) -> Client:
-        made.append(Client(server.url, client_id, **proof))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
 
 
 def test_a_token_is_asked_for_once_and_renewed_before_it_expires(server: Recorded, open_client: Callable[..., Client]) -> None:
@@ -83,7 +63,7 @@ def test_a_key_makes_an_assertion_for_the_issuer_alone_that_lives_a_minute(serve
     server.give("/oauth/token", token("narrow"))
     server.give("/v1/contracts/con_1/events", as_json([], Next_Cursor="c1"))
     list(open_client(key=key).pull("con_1"))
-    form = {name: values[0] for name, values in parse_qs(server.sent("/oauth/token")[0][1].decode()).items()}
+    form = form_of(server.sent("/oauth/token")[0][1])
     assert json.loads(form["authorization_details"]) == [{"type": "data_contract", "contract": "con_1", "actions": ["read"]}]
     read = jwt.decode(form["client_assertion"], ECKey.import_key(public_jwks(key)["keys"][0]), algorithms=["ES256"])
     assert read.header["kid"] == key["kid"]

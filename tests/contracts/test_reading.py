@@ -18,7 +18,7 @@ def test_contract_is_there_for_its_parties_and_those_who_oversee_only(rooms: Roo
     for below in ("", "/text", "/schema", "/asyncapi.json"):
         path = f"/v1/contracts/{contract['id']}{below}"
         sees = {name: rooms.http.get(path, headers=rooms.as_(name)).status_code for name in rooms.people.principals}
-        assert sees == {"city": 200, "bia": 200, "mobility": 200, "stranger": 404, "officer": 200, "auditor": 200}
+        assert sees == {"city": 200, "bia": 200, "mobility": 200, "stranger": 404, "officer": 200, "officer in person": 200, "auditor": 200}
     for verb in ("sign", "suspend", "resume", "end"):
         body = {"text_digest": contract["text_digest"]} if verb == "sign" else {}
         path = f"/v1/contracts/{contract['id']}/{verb}"

@@ -14,7 +14,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from connectors.client import Client
-from tests.e2e.wire import SSE
+from tests.e2e.wire import SSE, authorization
 
 PATIENCE_S = 30.0
 
@@ -37,9 +37,8 @@ class Listener:
         path = f"/v1/contracts/{of}/events" if contract else f"/v1/datasets/{of}/events"
         sent = {"Accept": SSE} | dict(headers or {})
         if token is None and client.credentials is not None:
-            token = client.credentials.token(client.http, contract)
-        if token is not None:
-            sent["Authorization"] = f"Bearer {token}"
+            client.get("/v1/me")  # which brings a nonce
+        sent |= authorization(client, "GET", path, contract) if token is None else {"Authorization": f"Bearer {token}"}
         host, _, port = client.issuer.removeprefix("http://").partition(":")
         self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
         self._connection.request("GET", path + (f"?{urlencode({'cursor': cursor})}" if cursor else ""), headers=sent)

@@ -15,10 +15,11 @@ from joserfc.jwk import ECKey
 
 from connectors.client import Client
 from gateway.keys import read_keys
-from tests.e2e.district import FOOTFALL, District
-from tests.e2e.wire import problem, send
+from tests.e2e.district import FOOTFALL, District, visit
+from tests.e2e.wire import STRUCTURED, authorization, problem, send
 from tests.gateway import READER, Gateway
 
+CLOUDEVENT = {"Content-Type": STRUCTURED}
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
@@ -158,6 +159,37 @@ def test_a_client_with_a_secret_never_reads_personal_data(district: District, ga
     problem(send(weak, "POST", "/v1/contracts", body={"dataset": FOOTFALL, "purpose": "transit-planning"}), "strong_client_required")
 
 
+def test_a_proof_is_for_the_method_that_was_sent_though_head_is_handled_as_get(consumer: Client) -> None:
+    answer = send(consumer, "HEAD", "/v1/me")
+    assert (answer.status_code, bool(answer.headers["dpop-nonce"])) == (200, True)
+    for_get = authorization(consumer, "GET", "/v1/me")
+    answer = consumer.http.request("HEAD", "/v1/me", headers=for_get)
+    assert (answer.status_code, 'error="invalid_dpop_proof"' in answer.headers["www-authenticate"]) == (401, True)
+    problem(consumer.http.request("GET", "/v1/organizations", headers=for_get), "token_invalid")
+
+
+def test_a_proof_of_a_call_that_changes_something_is_good_once(district: District) -> None:
+    """With an idempotency key too, by which a part of the gateway looks at who calls before the call itself does."""
+    provider = district.provider
+    for key in ({}, {"Idempotency-Key": secrets.token_hex(8)}):
+        proven = authorization(provider, "POST", f"/v1/datasets/{FOOTFALL}/events") | key
+        statuses = []
+        for _ in range(2):
+            answer = provider.http.post(f"/v1/datasets/{FOOTFALL}/events", json=visit("person-once"), headers=proven | CLOUDEVENT)
+            statuses.append(answer.status_code)
+        assert statuses == [201, 401], key
+
+
+def test_a_bearer_token_never_reads_personal_data_whoever_got_it(district: District, consumer: Client) -> None:
+    contract = district.contract(consumer)
+    assert consumer.credentials is not None
+    for named in (contract, None):
+        bearer = consumer.credentials.token(consumer.http, named)
+        told = problem(send(consumer, "GET", f"/v1/contracts/{contract}/events", token=bearer), "strong_client_required")
+        assert "DPoP" in told["hint"]
+    assert send(consumer, "GET", f"/v1/contracts/{contract}/events", contract=contract).status_code == 200
+
+
 def test_a_token_that_does_not_name_the_contract_reads_no_personal_data(district: District, consumer: Client) -> None:
     contract, other = district.contract(consumer), district.contract(consumer)
 
@@ -170,13 +202,13 @@ def test_a_token_for_a_contract_of_others_is_not_given(district: District, gatew
     contract = district.contract(consumer)
     stranger = gateway.partner("Stranger", scopes=READER)
     assert stranger.credentials is not None
-    key = stranger.credentials._key
-    assert key is not None
+    signer = stranger.credentials._signer
+    assert signer is not None
     form = {
         "grant_type": "client_credentials",
         "client_id": stranger.credentials.client_id,
         "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        "client_assertion": stranger.credentials._assertion(key),
+        "client_assertion": stranger.credentials._assertion(signer),
         "authorization_details": json.dumps([{"type": "data_contract", "contract": contract, "actions": ["read"]}]),
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from connectors.client import Client
+from tests.dpop import Presenter, bound_token
 from tests.e2e.listener import Listener, until
 from tests.e2e.open_data import Numbers
 from tests.e2e.wire import NDJSON, SSE, problem, send
@@ -120,7 +121,8 @@ def _deaf(reader: Client, contract: str) -> socket.socket:
     host, _, port = reader.issuer.removeprefix("http://").partition(":")
     made = socket.create_connection((host, int(port)))
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    token = reader.credentials.token(reader.http, contract)
-    head = f"GET /v1/contracts/{contract}/events HTTP/1.1\r\nHost: {host}\r\nAccept: {SSE}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    path = f"/v1/contracts/{contract}/events"
+    proven = Presenter(bound_token(reader, contract)).lines("GET", path)
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {SSE}\r\n{proven}\r\n"
     made.sendall(head.encode())
     return made

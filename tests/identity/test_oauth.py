@@ -52,7 +52,7 @@ def test_bytes_that_are_not_utf_8_or_too_many_are_refused(exchange: Exchange, bo
 def test_grant_must_be_named_and_offered(exchange: Exchange) -> None:
     auth = (exchange.operator_id, exchange.operator_secret)
     assert error_of(exchange.http.post("/oauth/token", content=b"grant_type=", headers=FORM, auth=auth)) == (400, "invalid_request")
-    for grant in ("password", "refresh_token", "authorization_code", 'é"\\'):
+    for grant in ("password", "authorization_code", 'é"\\'):
         assert error_of(exchange.ask_token(*auth, grant_type=grant)) == (400, "unsupported_grant_type")
 
 
@@ -216,8 +216,9 @@ def test_server_metadata_names_what_is_offered_and_nothing_else(exchange: Exchan
             assert exchange.http.post(url.removeprefix(ISSUER), headers=FORM).status_code in {400, 401}, name
     assert exchange.http.get(said["jwks_uri"].removeprefix(ISSUER)).status_code == 200
     assert set(said["scopes_supported"]) == set(SCOPES)
-    assert said["grant_types_supported"] == ["client_credentials"]
-    assert "registration_endpoint" not in said
+    people = ["refresh_token", "urn:civic-exchange:oauth:grant-type:local-account"]
+    assert said["grant_types_supported"] == ["client_credentials", *people]
+    assert said["registration_endpoint"] == f"{ISSUER}/oauth/register"
 
 
 def test_server_metadata_is_valid_by_authlibs_reading_of_rfc_8414(exchange: Exchange) -> None:

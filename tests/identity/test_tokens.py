@@ -16,6 +16,7 @@ from joserfc.jwk import ECKey, Key, KeySet
 from tests.identity.exchange import ISSUER, Exchange, bearer
 
 RESOURCE_METADATA = f'resource_metadata="{ISSUER}/.well-known/oauth-protected-resource"'
+DPOP = 'DPoP algs="ES256 EdDSA Ed25519 PS256"'
 
 
 def parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -168,7 +169,7 @@ def test_other_jws_of_the_same_key_is_no_token(exchange: Exchange) -> None:
 def test_call_without_token_is_told_where_to_get_one(exchange: Exchange) -> None:
     answer = exchange.http.get("/v1/me")
     assert (answer.status_code, answer.json()["code"]) == (401, "token_missing")
-    assert answer.headers["www-authenticate"] == f"Bearer {RESOURCE_METADATA}"
+    assert answer.headers["www-authenticate"] == f"Bearer {RESOURCE_METADATA}, {DPOP}"
 
 
 def test_authorization_by_another_scheme_or_twice_is_refused(exchange: Exchange) -> None:
@@ -182,7 +183,7 @@ def test_missing_scope_is_named(exchange: Exchange) -> None:
     token = exchange.token(exchange.operator_id, exchange.operator_secret, scope="events:read")
     answer = exchange.http.get("/v1/clients", headers=bearer(token))
     assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
-    assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="clients:write", {RESOURCE_METADATA}'
+    assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="clients:write", {RESOURCE_METADATA}, {DPOP}'
 
 
 def test_missing_role_is_named(exchange: Exchange) -> None:

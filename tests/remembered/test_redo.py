@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gateway.audit.models import AuditEntry
 from gateway.catalog.models import Dataset
 from gateway.changes import FORBIDS, ONLY_ALLOWS, ChangeRow, last, note
 from gateway.database import Database, now, rfc3339
-from gateway.identity.models import Client, Organization
+from gateway.identity.models import Client, Organization, RegistrationToken, RevokedToken
 from gateway.remembered.kinds import KINDS
 from gateway.remembered.place import Lines, Remembered, RememberedFile
 from gateway.restore import Restored, redo
@@ -182,6 +183,14 @@ def test_a_suspended_organization_and_a_removed_client_stay_out(city: City) -> N
         assert session.get_one(Client, city.provider).standing == "revoked"
 
 
+def test_a_revoked_token_is_revoked_again_unless_its_time_is_over(city: City) -> None:
+    good, over = ({"expires_at": rfc3339(now() + timedelta(seconds=seconds))} for seconds in (600, -1))
+    done = forgotten(city, ("token_revoked", "tok_1", good), ("token_revoked", "tok_2", over), ("token_revoked", "tok_3", None), times=2)
+    assert [thing.object for thing in done.reapplied] == ["tok_1"]
+    with city.database.reading() as session:
+        assert [row.id for row in session.scalars(select(RevokedToken))] == ["tok_1"]
+
+
 def test_a_client_is_narrowed_and_never_widened(city: City) -> None:
     left_as = {
         "standing": "active",
@@ -223,3 +232,40 @@ def test_another_history_under_the_same_numbers_went_back_too(city: City) -> Non
     assert done.missing == 1
     assert only_record(city).state == "withdrawn"
     assert ANN not in str(done)
+
+
+def test_a_revoked_registration_token_stays_revoked(city: City) -> None:
+    at = now()
+    with city.database.transaction() as session:
+        token = RegistrationToken(
+            id="rgt_1",
+            organization_id=city.planner,
+            hash=b"h",
+            scopes=["catalog:read"],
+            uses=2,
+            used=1,
+            approved=False,
+            created_at=at,
+            expires_at=at + timedelta(days=1),
+        )
+        session.add(token)
+    forgotten(
+        city,
+        ("registration_token_revoked", "rgt_1", {"revoked": True}),
+        ("registration_token_revoked", "rgt_2", {"revoked": True}),
+        times=2,
+    )
+    with city.database.reading() as session:
+        assert session.get_one(RegistrationToken, "rgt_1").revoked_at is not None
+
+
+def test_an_overlap_that_was_ended_stays_ended(city: City) -> None:
+    with city.database.transaction() as session:
+        client = session.get_one(Client, city.provider)
+        client.previous_until, client.previous_secret_id, client.previous_secret_hash = now() + timedelta(days=1), "sec_old", b"old"
+        session.flush()
+        left_as = {"standing": "active", "scopes": client.scopes, "roles": [], "jwks": None, "key_id": None, "hash": None}
+    forgotten(city, ("client_changed", city.provider, left_as | {"jwks_uri": None, "secret_id": "sec_new", "previous": None}), times=2)
+    with city.database.reading() as session:
+        found = session.get_one(Client, city.provider)
+        assert (found.previous_until, found.previous_secret_hash, found.secret_id) == (None, None, "sec_new")

@@ -21,6 +21,7 @@ import httpx2
 import psycopg
 
 from connectors.client import Client, ProblemError
+from tests.dpop import bound_token
 from tests.e2e.district import FOOTFALL, District
 from tests.e2e.listener import until
 from tests.engines import Engines, Postgres
@@ -101,28 +102,30 @@ class City:
 
     def subscriber(self, contract: str, home: int, start: bytes | None = None) -> Subscriber:
         """Under this contract, at this replica first, from this cursor on; by default from the earliest event."""
-        return Subscriber(contract, lambda: self.token(contract), self.addresses, home, start)
+        return Subscriber(contract, lambda: bound_token(self.consumer, contract), self.addresses, home, start)
 
     def stall(self, home: int) -> Tap | None:
         """A reader at this replica that stands where another is, and does not read what comes; None if nobody is there."""
         like = self.reading[home % len(self.reading)]
         return self.observer.stall(self.subscriber(like.contract, home, like.cursor))
 
-    def token(self, contract: str | None = None) -> str:
-        """The consumer's for this contract, or the provider's. Kept until `renew_tokens`."""
-        client = self.consumer if contract else self.district.provider
+    def token(self) -> str:
+        """The provider's. Kept until `renew_tokens`."""
+        client = self.district.provider
         assert client.credentials is not None
-        return client.credentials.token(client.http, contract)
+        return client.credentials.token(client.http)
 
     def renew_tokens(self) -> None:
         """Ask for new ones, while everybody is well: nobody is asked for hours, or by the threads of observer and load."""
         if time.monotonic() > self._renewed + TOKEN_S / 2:
             self._renewed = time.monotonic()
-            for client, of in ((self.consumer, [one.contract for one in self.reading]), (self.district.provider, [None])):
-                for contract in of:
-                    assert client.credentials is not None
-                    client.credentials.forget(contract)
-                    self.token(contract)
+            assert self.consumer.credentials is not None
+            assert self.district.provider.credentials is not None
+            for one in self.reading:
+                self.consumer.credentials.forget(one.contract)
+                bound_token(self.consumer, one.contract)
+            self.district.provider.credentials.forget(None)
+            self.token()
 
     def person(self) -> str:
         """Somebody new."""
@@ -222,7 +225,8 @@ class City:
         return set()
 
     def _set_up(self) -> None:
-        lifetimes = {"EXCHANGE_TOKEN_LIFETIME_S": str(TOKEN_S)}
+        lifetimes = {"EXCHANGE_TOKEN_LIFETIME_S": str(TOKEN_S), "EXCHANGE_CLIENT_REQUESTS_PER_MINUTE": "1000000"}
+        lifetimes |= {"EXCHANGE_ORGANIZATION_REQUESTS_PER_MINUTE": "1000000"}
         first: Gateway | None = None
         direct = ""
         for number in range(self.count):

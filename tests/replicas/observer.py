@@ -16,12 +16,15 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from tests.dpop import Presenter
+
+NONCE = re.compile(rb"(?i)\r\ndpop-nonce: *([^\r]+)")
 IDENTIFIER = re.compile(rb'"id":"([^"]+)"')
 AGAIN_S = 0.1
 """Between two attempts to connect."""
@@ -68,6 +71,8 @@ class Tap:
         self.people: set[str] = set()
         self.cursor: bytes | None = None
         self.status = 0
+        self.nonce = ""
+        """For the next proof (RFC 9449 section 9)."""
         self.ended: bytes | None = None
         """The problem with which the stream was ended."""
         self.over = False
@@ -117,6 +122,8 @@ class Tap:
             head, found, rest = self._raw.partition(b"\r\n\r\n")
             if found:
                 self.status, self._left, self._raw = int(head[9:12]), 0, rest
+                found_nonce = NONCE.search(head)
+                self.nonce = found_nonce[1].decode() if found_nonce else ""
             return bool(found)
         if self._left > 0:
             piece = self._raw[: self._left]
@@ -157,7 +164,9 @@ class Tap:
 class Subscriber:
     """What reads under one contract, at `home` or wherever it is let in, on and on from its cursor (`start` at first)."""
 
-    def __init__(self, contract: str, token: Callable[[], str], addresses: list[Address], home: int, start: bytes | None = None) -> None:
+    def __init__(
+        self, contract: str, token: Callable[[], str | Mapping[str, Any]], addresses: list[Address], home: int, start: bytes | None = None
+    ) -> None:
         self.contract = contract
         self.token = token
         self.taps: list[Tap] = []
@@ -199,10 +208,12 @@ class Subscriber:
         self._next = now + AGAIN_S
         address = self.addresses[self._turn % len(self.addresses)]
         cursor = self.cursor
-        head = [f"GET /v1/contracts/{self.contract}/events HTTP/1.1", "Host: exchange", f"Authorization: Bearer {self.token()}"]
-        head += ["Accept: text/event-stream", *([f"Last-Event-ID: {cursor.decode()}"] if cursor else []), "", ""]
+        path, presenter = f"/v1/contracts/{self.contract}/events", Presenter(self.token())
+        presenter.hear(next((tap.nonce for tap in reversed(self.taps) if tap.nonce), ""))
+        head = [f"GET {path} HTTP/1.1", "Host: exchange", "Accept: text/event-stream"]
+        head += [f"Last-Event-ID: {cursor.decode()}"] if cursor else []
         try:
-            made = Tap(address, "\r\n".join(head).encode(), stalled=stalled)
+            made = Tap(address, ("\r\n".join(head) + f"\r\n{presenter.lines('GET', path)}\r\n").encode(), stalled=stalled)
         except OSError:
             self._turn += 1
             return None

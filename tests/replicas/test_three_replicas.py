@@ -18,6 +18,7 @@ import pytest
 
 from gateway.resources import POLICIES
 from gateway.setup import activate_policies
+from tests.dpop import bound_token
 from tests.e2e.listener import until
 from tests.e2e.wire import assert_calm
 from tests.engines import Engines, Kafka
@@ -163,7 +164,7 @@ def test_a_client_that_is_revoked_at_one_replica_hears_nothing_at_another(city: 
     client = city.replicas[0].another_client(city.consumer.get("/v1/me")["organization"]["id"], scopes=READER)
     contract = city.district.contract(city.consumer)
     assert client.credentials is not None
-    token = client.credentials.token(client.http, contract)
+    token = bound_token(client, contract)
     subscriber = Subscriber(contract, lambda: token, city.addresses, city.count - 1)
     city.observer.watch(subscriber)
     until(lambda: subscriber.count > 0, "it hears")
@@ -174,6 +175,17 @@ def test_a_client_that_is_revoked_at_one_replica_hears_nothing_at_another(city: 
     time.sleep(AFTERWARDS_S)
     subscriber.stays = False
     assert city.observer.beyond(call.shore, "", [subscriber]) == []
+
+
+def test_a_token_that_is_revoked_at_one_replica_is_good_at_no_other(city: City) -> None:
+    operator = city.clients[0].credentials
+    assert operator is not None
+    http, secret = city.clients[0].http, city.replicas[0].made.client_secret
+    form = {"grant_type": "client_credentials"}
+    token = http.post("/oauth/token", data=form, auth=(operator.client_id, secret)).json()["access_token"]
+    assert [city.call(number, "GET", "/v1/me", token=token).status for number in range(city.count)] == [200] * city.count
+    assert http.post("/oauth/revoke", data={"token": token}, auth=(operator.client_id, secret)).status_code == 200
+    assert [city.call(number, "GET", "/v1/me", token=token).status for number in range(city.count)] == [401] * city.count
 
 
 def test_policies_that_are_activated_hold_at_every_replica_when_that_has_returned(city: City, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from gateway.app import create_app
 from gateway.serve import _bind, _server
 from gateway.streams.live import Streams
 from gateway.streams.outbound import Outbound
+from tests.dpop import Presenter, bound_token
 from tests.e2e.district import FOOTFALL, District, visit
 from tests.engines import Engines
 from tests.gateway import READER, Gateway
@@ -157,16 +158,15 @@ class Street:
         return sum(len(page.events) for page in self.consumer.pull(self.contract))
 
     def token(self) -> str:
-        assert self.consumer.credentials is not None
-        return self.consumer.credentials.token(self.consumer.http, self.contract)
+        return str(bound_token(self.consumer, self.contract)["token"])
 
 
 class Reader:
     """A subscriber's socket, which reads only when it is told to."""
 
     def __init__(self, street: Street, accept: str, *, cursor: str = "earliest", header: str = "X: y", buffer: int = 16 * 1024) -> None:
-        head = f"Host: city\r\nAuthorization: Bearer {street.token()}\r\nAccept: {accept}\r\n{header}\r\n\r\n"
-        self._request = f"GET {street.path}?cursor={cursor}&limit_bytes=16777216 HTTP/1.1\r\n{head}".encode()
+        self._presenter, self._path = Presenter(bound_token(street.consumer, street.contract)), street.path
+        self._request = f"GET {street.path}?cursor={cursor}&limit_bytes=16777216 HTTP/1.1\r\nHost: city\r\nAccept: {accept}\r\n{header}\r\n"
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(20)
@@ -174,7 +174,7 @@ class Reader:
         self.ask()
 
     def ask(self) -> None:
-        self.socket.sendall(self._request)
+        self.socket.sendall(f"{self._request}{self._presenter.lines('GET', self._path)}\r\n".encode())
 
     def close(self) -> None:
         self.socket.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.client import Client, new_key, public_jwks
@@ -36,6 +36,8 @@ class Cast:
     provider_id: str
     readers: tuple[Client, ...]
     consumer_id: str
+    consumer_key: dict[str, Any] = field(repr=False)
+    """The start-up's private key, which the lines to paste use: it plays on this machine."""
 
     @property
     def consumer(self) -> Client:
@@ -54,6 +56,7 @@ def gather(exchange: Exchange, screen: Screen) -> Cast:
     provider_id = _organization(operator, screen, "Economic Development, City of Mississauga", "department")
     consumer_id = _organization(operator, screen, "Lakeshore Mobility", "partner")
     auditor_body = {"organization": made.organization_id, "name": "City auditor", "scopes": ["audit:read"], "roles": ["auditor"]}
+    consumer_key = new_key()
     return Cast(
         screen=screen,
         anybody=Client(exchange.url, on_response=screen.heard),
@@ -73,8 +76,10 @@ def gather(exchange: Exchange, screen: Screen) -> Cast:
             exchange.urls,
             {"organization": consumer_id, "name": "Planner", "scopes": CONSUMER_SCOPES, "roles": []},
             "the start-up's client, which proves itself by key: personal data goes to no other",
+            key=consumer_key,
         ),
         consumer_id=consumer_id,
+        consumer_key=consumer_key,
     )
 
 
@@ -86,9 +91,11 @@ def _organization(operator: Client, screen: Screen, name: str, kind: str) -> str
     return str(organization["id"])
 
 
-def _keyed(operator: Client, screen: Screen, urls: Sequence[str], body: dict[str, Any], meaning: str) -> tuple[Client, ...]:
+def _keyed(
+    operator: Client, screen: Screen, urls: Sequence[str], body: dict[str, Any], meaning: str, key: dict[str, Any] | None = None
+) -> tuple[Client, ...]:
     """A client that proves itself by key, at each of these addresses of the one exchange."""
-    key = new_key()
+    key = key or new_key()
     with screen.line(meaning):
         made = operator.post("/v1/clients", body | {"token_endpoint_auth_method": "private_key_jwt", "jwks": public_jwks(key)})
     return tuple(Client(operator.issuer, made["id"], key=key, address=url, on_response=screen.heard) for url in urls)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
+from connectors import replayer
 from connectors.cloudevent import Event, rfc3339
 from connectors.samples import dataset
-from connectors.sources import business_directory, council_calendar, miway_stops, transit_feed
+from connectors.sources import business_directory, council_calendar, miway_stops
 from gateway.cli.demo.cast import Cast
 
 REPLAY_SPEED = 240.0
@@ -29,10 +29,9 @@ def open_datasets(cast: Cast) -> dict[str, int]:
     with screen.line(_title("transit-feed")):
         cast.provider.post("/v1/datasets", dataset("transit-feed"))
     published["transit-feed"] = 0
-    for wait, changed in transit_feed.replay(REPLAY_SPEED):
-        time.sleep(wait)
-        with screen.line(f"a snapshot {wait * REPLAY_SPEED:.0f} s after the one before: {len(changed)} trips changed"):
-            published["transit-feed"] += _accepted(cast, "transit-feed", changed)
+    for snapshot in replayer.replay(cast.provider, "transit-feed", speed=REPLAY_SPEED):
+        screen.calls(f"a snapshot {snapshot.after:.0f} s after the one before: {snapshot.changed} trips changed")
+        published["transit-feed"] += sum(batch.accepted for batch in snapshot.published)
     return published
 
 

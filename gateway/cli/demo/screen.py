@@ -12,6 +12,8 @@ from typing import TextIO
 
 import httpx2
 
+from connectors.dpop import asks_for_nonce
+
 WIDTH = 52
 MOST_CALLS = 1000
 """Of one line."""
@@ -32,8 +34,9 @@ class Screen:
         self._calls: deque[tuple[str, str, int]] = deque(maxlen=MOST_CALLS)
 
     def heard(self, response: httpx2.Response) -> None:
-        """Remember a call until the line that says what it meant."""
-        self._calls.append((response.request.method, response.request.url.path, response.status_code))
+        """Remember a call until the line that says what it meant. One that was asked to come again with a nonce is told of then."""
+        if not asks_for_nonce(response):
+            self._calls.append((response.request.method, response.request.url.path, response.status_code))
 
     def act(self, title: str) -> None:
         self._calls.clear()

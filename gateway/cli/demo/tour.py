@@ -1,4 +1,4 @@
-"""What stays after the story: visitors who come on, a file of shell variables, kept fresh, and curl lines to paste."""
+"""What stays after the story: visitors who come on, a file of shell variables, kept fresh, and lines to paste."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ VISITS_A_TURN = 5
 WITHDRAW = """curl -s -H "Content-Type: application/json" -d '{"code": "'$WITHDRAWAL_CODE'"}' "$EXCHANGE_URL/v1/consents/withdraw\""""
 
 
-def curl(
-    path: str, *, at: str = "EXCHANGE_URL", bearer: str = "", accept: str = "", body: dict[str, str] | None = None, seconds: int = 0
-) -> str:
-    """A line for the shell; `at` and `bearer` are the names of the variables that hold address and token."""
+def curl(path: str, *, bearer: str = "", body: dict[str, str] | None = None) -> str:
+    """A line for the shell; `bearer` is the name of the variable that holds the token."""
     words = ["curl -s"]
-    words += [f"-N --max-time {seconds}"] if seconds else []
     words += [f'-H "Authorization: Bearer ${bearer}"'] if bearer else []
-    words += [f'-H "Accept: {accept}"'] if accept else []
     words += ['-H "Content-Type: application/json"', f"-d {shlex.quote(json.dumps(body))}"] if body else []
-    return " ".join([*words, f'"${at}{path}"'])
+    return " ".join([*words, f'"$EXCHANGE_URL{path}"'])
+
+
+def call(path: str, *, at: str = "EXCHANGE_URL", contract: str, accept: str = "", seconds: int = 0) -> str:
+    """A line for the shell by `exchange call`, which proves that it holds the start-up's key: personal data goes to nobody else."""
+    words = [f"EXCHANGE_ADDRESS=${at}"] if at != "EXCHANGE_URL" else []
+    words += [f'.venv/bin/exchange call GET "{path}" --contract ${contract}']
+    words += [f"--accept {accept}"] if accept else []
+    words += [f"--seconds {seconds}"] if seconds else []
+    return " ".join(words)
 
 
 LINES = (
@@ -69,11 +74,12 @@ WATCH_SECONDS = 60
 def lines(replicas: int) -> list[tuple[str, str]]:
     """What there is to try, and its line: `LINES`, a stream at each replica, a resident's receipt and withdrawal, and what it stops."""
     path = "/v1/contracts/$FOOTFALL/events"
-    streams = [curl(path, at=at, bearer="CONSUMER_FOOTFALL", accept="text/event-stream", seconds=3) for at in addresses(replicas)]
+    streams = [call(path, at=at, contract="FOOTFALL", accept="text/event-stream", seconds=3) for at in addresses(replicas)]
     return [
         *LINES,
-        ("and the start-up reads on, as a stream, for three seconds; without --max-time for as long as you look", streams[0]),
+        ("and the start-up reads on, as a stream, for three seconds; without --seconds for as long as you look", streams[0]),
         *(("the same at another replica", stream) for stream in streams[1:]),
+        ("what was sent for that, as curl would send it; the proof is good for one request", call(path, contract="FOOTFALL") + " --show"),
         ("the receipt that a resident holds: what was consented to, and the code that withdraws it", RECEIPT),
         (
             f"under which name the start-up hears of that resident, once a second; it goes on below, for {WATCH_SECONDS} seconds",
@@ -88,7 +94,7 @@ def watch(replica: int) -> str:
     """A line that shows, in the background, each event of the resident that leaves this replica."""
     at = addresses(replica)[-1]
     path = "/v1/contracts/$FOOTFALL/events?cursor=latest"
-    stream = curl(path, at=at, bearer="CONSUMER_FOOTFALL", accept="text/event-stream", seconds=WATCH_SECONDS)
+    stream = call(path, at=at, contract="FOOTFALL", accept="text/event-stream", seconds=WATCH_SECONDS)
     return f'{stream} | grep --line-buffered -o "$RESIDENT" | sed -u "s/^/replica {replica}: /" &'
 
 
@@ -98,7 +104,7 @@ def addresses(replicas: int) -> list[str]:
 
 
 def write_environment(path: Path, exchange: Exchange, cast: Cast, known: dict[str, str]) -> None:
-    """The variables, for `. FILE` in a shell; readable by its owner only, replaced at once and never half written.
+    """The variables, for `. FILE` in a shell, and the start-up's key beside it, as which `exchange call` speaks.
 
     `known` is what lines name beside: an offer, the contracts of the story, and what one resident holds.
     """
@@ -107,15 +113,26 @@ def write_environment(path: Path, exchange: Exchange, cast: Cast, known: dict[st
         "PROVIDER": _token(cast.provider),
         "CONSUMER": _token(cast.consumer),
         "CONSUMER_TRANSIT": _token(cast.consumer, known["TRANSIT"]),
-        "CONSUMER_FOOTFALL": _token(cast.consumer, known["FOOTFALL"]),
         "AUDITOR": _token(cast.auditor),
     }
     variables = known | {"CONSUMER_ORGANIZATION": cast.consumer_id} | tokens
+    key_file = path.with_name("consumer.jwk")
+    exported = {
+        **dict(zip(addresses(len(exchange.urls)), exchange.urls, strict=True)),
+        "EXCHANGE_CLIENT_ID": cast.consumer.credentials.client_id if cast.consumer.credentials else "",
+        "EXCHANGE_CLIENT_KEY_FILE": str(key_file.absolute()),
+    }
+    _write_private(key_file, json.dumps(cast.consumer_key))
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in exported.items()]
+    _write_private(path, "".join(lines + [f"{name}={shlex.quote(value)}\n" for name, value in variables.items()]))
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Readable by its owner only, replaced at once and never half written."""
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.writelines(f"export {name}={url}\n" for name, url in zip(addresses(len(exchange.urls)), exchange.urls, strict=True))
-        file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+        file.write(text)
     fresh.replace(path)
 
 

@@ -36,8 +36,8 @@ deny contains reason if {
 	reason := {
 		"code": "strong_client_required",
 		"title": {
-			"en": "Personal data goes only to a client that authenticates with a key; this one uses a secret.",
-			"fr": "Les données personnelles ne vont qu'à un client qui s'authentifie par clé; celui-ci utilise un secret.",
+			"en": "Personal data goes only to a client that authenticates with a key and holds a bound token; this one has a secret or a bearer token.",
+			"fr": "Les données personnelles ne vont qu'à un client authentifié par clé, à jeton lié; celui-ci a un secret ou un jeton au porteur.",
 		},
 		"rule": {
 			"title": "Personal data goes only to a client that proves itself by key",

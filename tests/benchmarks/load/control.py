@@ -8,6 +8,8 @@ import socket
 import sys
 from typing import Any
 
+from tests.dpop import Presenter
+
 BUFFER_BYTES = 1024 * 1024
 
 
@@ -37,9 +39,9 @@ def connect(address: list[Any]) -> socket.socket:
     return made
 
 
-def get(path: str, token: str, accept: str) -> bytes:
+def get(path: str, presenter: Presenter, accept: str) -> bytes:
     """The bytes of a GET."""
-    return f"GET {path} HTTP/1.1\r\nHost: exchange\r\nAuthorization: Bearer {token}\r\nAccept: {accept}\r\n\r\n".encode("ascii")
+    return f"GET {path} HTTP/1.1\r\nHost: exchange\r\n{presenter.lines('GET', path)}Accept: {accept}\r\n\r\n".encode("ascii")
 
 
 def post(path: str, token: str, media_type: str, body: bytes) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.benchmarks.load.control import BUFFER_BYTES, connect, get, read_plan, tell, wait_for_go
 from tests.benchmarks.material import MARKER
+from tests.dpop import Presenter
 
 ACCEPT = "text/event-stream"
 OVERLAP = len(MARKER) - 1
@@ -42,10 +43,10 @@ def main() -> None:
     tell({"seconds": time.monotonic() - began, "events": sum(counts.values())})
 
 
-def _listening(address: list[Any], path: str, token: str) -> socket.socket:
+def _listening(address: list[Any], path: str, token: Any) -> socket.socket:
     """A stream whose head has come, so that it misses nothing that is published from now on."""
     connection = connect(address)
-    connection.sendall(get(f"{path}?cursor=latest", token, ACCEPT))
+    connection.sendall(get(f"{path}?cursor=latest", Presenter(token), ACCEPT))
     head = connection.recv(BUFFER_BYTES)
     if not head.startswith(b"HTTP/1.1 200"):
         raise ConnectionError(head.decode("utf-8", "replace"))

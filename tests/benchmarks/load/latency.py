@@ -19,6 +19,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from tests.benchmarks.load.control import BUFFER_BYTES, Answers, connect, get, post, read_plan, tell, wait_for_go
 from tests.benchmarks.material import compact, events
+from tests.dpop import Presenter
 
 MEDIA_TYPE = "application/cloudevents+json"
 CONNECTIONS = 8
@@ -66,7 +67,7 @@ def _take_answers(selector: selectors.BaseSelector, free: deque[socket.socket], 
 def subscribe(plan: dict[str, Any]) -> None:
     """One stream of server-sent events, from its latest on."""
     connection = connect(plan["address"])
-    connection.sendall(get(f"{plan['path']}?cursor=latest", plan["token"], "text/event-stream"))
+    connection.sendall(get(f"{plan['path']}?cursor=latest", Presenter(plan["token"]), "text/event-stream"))
     head = connection.recv(BUFFER_BYTES)
     if not head.startswith(b"HTTP/1.1 200"):
         raise ConnectionError(head.decode("utf-8", "replace"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tests.benchmarks.load.control import Answers, connect, get, read_plan, tell, wait_for_go
 from tests.benchmarks.material import MARKER
+from tests.dpop import Presenter
 
 ACCEPT = "application/cloudevents-batch+json"
 
@@ -18,11 +19,11 @@ ACCEPT = "application/cloudevents-batch+json"
 @dataclass(slots=True)
 class _Puller:
     path: str
-    token: str
+    presenter: Presenter
     answers: Answers
 
     def request(self, cursor: str) -> bytes:
-        return get(f"{self.path}&cursor={cursor}", self.token, ACCEPT)
+        return get(f"{self.path}&cursor={cursor}", self.presenter, ACCEPT)
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     selector = selectors.DefaultSelector()
     for partition in range(plan["partitions"]):
         connection = connect(plan["address"])
-        puller = _Puller(f"{plan['path']}?limit_bytes=4194304&partitions={partition}", plan["token"], Answers(connection))
+        puller = _Puller(f"{plan['path']}?limit_bytes=4194304&partitions={partition}", Presenter(plan["token"]), Answers(connection))
         selector.register(connection, selectors.EVENT_READ, puller)
     wait_for_go()
     began = time.monotonic()
@@ -46,6 +47,7 @@ def main() -> None:
                 continue
             got = puller.answers.count(MARKER)
             cursor = puller.answers.header(b"next-cursor").decode("ascii")
+            puller.presenter.hear(puller.answers.header(b"dpop-nonce").decode("ascii"))
             puller.answers.next()
             events += got
             pages += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tests.benchmarks.load.control import BUFFER_BYTES, connect, get, read_plan, tell, wait_for_go
 from tests.benchmarks.material import MARKER
+from tests.dpop import Presenter
 
 ACCEPT = "text/event-stream"
 OVERLAP = len(MARKER) - 1
@@ -28,7 +29,7 @@ class _Subscriber:
 def main() -> None:
     plan = read_plan()
     selector = selectors.DefaultSelector()
-    requests = [get(f"{path}?cursor=earliest", token, ACCEPT) for path, token in plan["subscribers"]]
+    requests = [get(f"{path}?cursor=earliest", Presenter(token), ACCEPT) for path, token in plan["subscribers"]]
     subscribers = [_Subscriber(connect(plan["address"])) for _ in requests]
     for subscriber in subscribers:
         selector.register(subscriber.connection, selectors.EVENT_READ, subscriber)

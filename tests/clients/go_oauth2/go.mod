@@ -1,0 +1,5 @@
+module exchange.test/go_oauth2
+
+go 1.26.0
+
+require golang.org/x/oauth2 v0.37.0

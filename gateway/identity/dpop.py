@@ -50,7 +50,7 @@ class ProofRefused(Exception):
 @dataclass(frozen=True, slots=True)
 class Proof:
     """A proof that is right. `thumbprint`: of its key (RFC 7638). `digest`: of key and `jti`, what may come once.
-    `expires_at`: the second since 1970 from which the proof is too old anyway.
+    `expires_at`: the second since 1970 from which the proof is too old anyway, at a replica too whose clock is `AHEAD_S` behind.
     """
 
     thumbprint: str
@@ -96,7 +96,8 @@ class ProofReader:
     def read(self, proof: str, *, method: str, path: str, token: str | None = None) -> Proof:
         """The proof, checked as RFC 9449 section 4.3 asks, for a request of `method` to `path` under the issuer, with `token`.
 
-        `path` is as it was sent, percent-encoded, without its query. Raises `ProofRefused`.
+        `path` is as it was sent, percent-encoded, without its query. A request without `token` asks for one, and its proof may lack a
+        nonce, but not have a wrong one: docs/decisions/0009-first-proof.md. Raises `ProofRefused`.
         """
         try:
             header, claims = jws_header(proof), json.loads(unb64(proof.split(".")[1]))
@@ -117,10 +118,10 @@ class ProofReader:
         if token is not None and claims.get("ath") != b64(sha256(token.encode()).digest()):
             raise ProofRefused("The ath of the proof is not the hash of the access token.")
         issued = _check_times(claims)
-        if not self._nonces.accepts(claims.get("nonce")):
+        if (token is not None or "nonce" in claims) and not self._nonces.accepts(claims.get("nonce")):
             raise ProofRefused("The proof needs the nonce of the DPoP-Nonce header.", "use_dpop_nonce")
         digest = sha256(f"{thumbprint}\n{jti}".encode()).digest()
-        return Proof(thumbprint, digest, math.ceil(issued) + BEHIND_S)
+        return Proof(thumbprint, digest, math.ceil(issued) + BEHIND_S + AHEAD_S)
 
     def _key(self, header: Mapping[str, Any]) -> tuple[Key, str]:
         """The key in the header and its thumbprint; those seen before are remembered, because reading one costs as much as a signature."""

@@ -316,6 +316,16 @@ def test_clock_that_is_a_little_off_is_borne(bound: Bound, seconds: int) -> None
     assert bound.me(bound.token(), iat=int(time.time()) + seconds).status_code == 200
 
 
+def test_only_a_key_that_has_signed_is_remembered(bound: Bound) -> None:
+    bound.token()
+    reader = bound.exchange.app.state.proofs._reader
+    known = dict(reader._keys)
+    assert known
+    shown = {"jwk": OTHER.as_dict(private=False)}
+    assert bound.ask(bound.prover.proof("POST", TOKEN, header=shown)).json()["error"] == "invalid_dpop_proof"
+    assert reader._keys == known
+
+
 # -- once --------------------------------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 from itertools import islice
 
+from fastapi import Request
 from prometheus_client import Counter
 
 from gateway.errors import ExchangeError
@@ -16,6 +18,18 @@ from gateway.errors import ExchangeError
 MOST_CALLERS = 10_000
 
 shed = Counter("exchange_shed_total", "Requests that were refused because this process carries too much, by what.", ["what"])
+
+
+def network_of(request: Request) -> str:
+    """Who calls, as far as the network tells: an IPv4 address, or the IPv6 /64 that one subscriber has, who may change the rest at will."""
+    address = request.client.host if request.client else "unknown"
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 6 and parsed.ipv4_mapped is None:
+        return str(ip_network((parsed, 64), strict=False))
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 class Bucket:

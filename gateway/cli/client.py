@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,6 +86,8 @@ def register(
         write(json.dumps(dict(made.metadata)))
     shown = {"client_id": made.client_id, "standing": made.standing, "scope": made.metadata["scope"], "own_file": str(own_file)}
     show(shown, as_json=as_json)
+    proof = f"EXCHANGE_CLIENT_KEY_FILE={key}" if key is not None else "EXCHANGE_CLIENT_SECRET, of the member client_secret of that file"
+    print(f"To call as this client: set EXCHANGE_CLIENT_ID={made.client_id} and {proof}.", file=sys.stderr)
 
 
 @noun.command()

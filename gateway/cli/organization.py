@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,12 +102,17 @@ def token(
 
 def _made(client: Client, organization: str, body: dict[str, Any], deadline: float) -> dict[str, Any]:
     """Ask until the organization is approved, or the time is over."""
+    told = False
     while True:
         try:
             made: dict[str, Any] = client.post(f"/v1/organizations/{organization}/registration-tokens", body)
         except ProblemError as problem:
             if problem.members.get("state") != "pending" or time.monotonic() >= deadline:
                 raise
+            if not told:
+                left = deadline - time.monotonic()
+                print(f"Waiting {left:.0f} s at most for the operator to approve {organization}.", file=sys.stderr, flush=True)
+                told = True
             time.sleep(min(POLL_S, max(0.1, deadline - time.monotonic())))
         else:
             return made

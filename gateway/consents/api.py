@@ -52,6 +52,7 @@ from gateway.errors import ExchangeError, Invalid
 from gateway.http import After, Limit, page
 from gateway.idempotency import IdempotentRoute
 from gateway.identity.principal import Allow, Anybody, Principal
+from gateway.limits import network_of
 
 router = APIRouter(prefix="/v1", tags=["consents"], route_class=IdempotentRoute)
 
@@ -163,7 +164,7 @@ def search_consents(body: SearchDocument, caller: Reader, session: Reading, cata
 def withdraw_by_code(body: CodeDocument, request: Request, response: Response) -> Any:
     """Whoever holds the code withdraws that consent, and nothing else. No account is needed; attempts are few, by address."""
     state = request.app.state
-    response.headers.update(FROM_ANYWHERE | state.withdrawals.count(request.client.host if request.client else "unknown"))
+    response.headers.update(FROM_ANYWHERE | state.withdrawals.count(network_of(request)))
     if (body.code is None) == (body.receipt is None):
         raise Invalid([{"pointer": "/code", "detail": "or receipt is needed, one of the two"}])
     receipts = Receipts(state)

@@ -35,6 +35,7 @@ from gateway.identity.documents import (
 from gateway.identity.models import Client, Organization, OrganizationRequest
 from gateway.identity.principal import Allow, Principal
 from gateway.identity.registration_api import Administrator, administered
+from gateway.limits import network_of
 
 router = APIRouter(prefix="/v1", tags=["identity"], route_class=IdempotentRoute)
 
@@ -131,7 +132,7 @@ def make_organization(
     gets the first registration token when an operator has approved, and who asked while signed in is its admin then.
     """
     if caller is None or "operator" not in caller.roles:
-        response.headers.update(request.app.state.registrations_limit.count(request.client.host if request.client else "unknown"))
+        response.headers.update(request.app.state.registrations_limit.count(network_of(request)))
         return _asked(wanted, request, session, response, caller)
     if "kind" not in wanted.model_fields_set:
         raise Invalid([{"pointer": "/kind", "detail": "must be department or partner"}])

@@ -69,7 +69,7 @@ class AuthorizationServer:
             return refusal(OAuth2Error("This grant is not offered here: see grant_types_supported.", error="unsupported_grant_type"))
         sent = headers.getlist("dpop")
         try:
-            # Before the client's own proof is looked at, which is spent then: one who lacks a nonce may send it again.
+            # Before the client's own proof is looked at, which is spent then: one whose nonce is of long ago may send it again.
             proof = self._proofs.read(sent, method="POST", path=TOKEN_PATH) if sent else None
         except ProofRefused as refused:
             return refusal(BadProof(refused, self._proofs.nonce))

@@ -12,6 +12,7 @@ import hmac
 import json
 import math
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from gateway.identity.dpop import is_time
 from gateway.identity.models import UsedAssertion
 from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.tokens import jws_header
-from gateway.keys import SecretKey, unb64
+from gateway.keys import SecretKey, b64, unb64
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,17 @@ class _Key:
     key: Key
 
 
+def _decoys() -> dict[str, Any]:
+    """A JWKS with a key for each algorithm, whose private half nobody has."""
+    modulus = secrets.randbits(2048) | 1 << 2047 | 1  # not two primes: making those takes a second, and checking a signature as long
+    made: list[dict[str, Any]] = [
+        dict(ECKey.generate_key("P-256").as_dict(private=False)),
+        dict(OKPKey.generate_key("Ed25519").as_dict(private=False)),
+        {"kty": "RSA", "n": b64(modulus.to_bytes(256)), "e": "AQAB"},
+    ]
+    return {"keys": [jwk | {"kid": ""} for jwk in made]}
+
+
 class ClientAuthentication:
     """Authenticates the client of a token or introspection request. Thread-safe."""
 
@@ -116,8 +128,8 @@ class ClientAuthentication:
         self._database = database
         self._secret_key = secret_key
         self._published = published
-        # An assertion of an unknown client is checked against these, so that it takes as long as a known one's.
-        self._decoys: dict[str, Key] = {"ES256": ECKey.generate_key("P-256"), "EdDSA": OKPKey.generate_key("Ed25519")}
+        # An assertion that no key can have signed is held against one of these, so that it takes as long as another.
+        self._decoys = _decoys()
         self._pruned = -math.inf
 
     def authenticate(self, headers: Headers, form: Mapping[str, str]) -> AuthenticatedClient:
@@ -154,9 +166,9 @@ class ClientAuthentication:
             if not isinstance(client_id, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
                 raise ClientNotAuthenticated
             client = self._active(client_id, strong=True)
-            keys = self._keys_of(client, algorithm, header.get("kid")) if client is not None else self._decoys_for(algorithm)
-            used = next((one for one in keys if signed_by(one.key, assertion)), None)
-            if used is None or client is None:
+            keys = self._keys_of(client, algorithm, header.get("kid")) if client is not None else []
+            used = next((one for one in keys or self._decoys_for(algorithm) if signed_by(one.key, assertion)), None)
+            if client is None or used is None or not keys:
                 raise ClientNotAuthenticated
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ClientNotAuthenticated from error
@@ -181,11 +193,12 @@ class ClientAuthentication:
         return client if client is not None and client.standing == "active" and client.strong == strong else None
 
     def _decoys_for(self, algorithm: str) -> list[_Key]:
-        return [_Key("", "current", key) for name, key in self._decoys.items() if name == algorithm]
+        return [_Key(kid, "current", key) for kid, key in named_keys_for(self._decoys, algorithm, None)]
 
     def _use_once(self, client: ClientView, claims: Mapping[str, Any]) -> None:
         """Durable at once: an assertion is spent whatever becomes of the request."""
-        until = datetime.fromtimestamp(claims["exp"], UTC) + timedelta(seconds=SKEW_S)
+        # Twice: it is taken for so long after its exp, and a replica's clock may be so far behind that of one which forgets it.
+        until = datetime.fromtimestamp(claims["exp"], UTC) + timedelta(seconds=2 * SKEW_S)
         try:
             with self._database.transaction() as session:
                 if time.monotonic() - self._pruned > PRUNE_EVERY_S:

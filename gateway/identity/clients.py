@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,8 @@ from gateway.identity.client_keys import check_jwks
 from gateway.identity.models import Client, Organization
 from gateway.identity.principal import Principal
 from gateway.keys import Keys
+
+KEYS = frozenset({"jwks", "jwks_uri"})
 
 
 def make(
@@ -82,25 +84,31 @@ def change(session: Session, by: Principal, client: Client, organization: Organi
         if client.jwks is None:
             raise Invalid([{"pointer": "/jwks", "detail": "belongs to a client with private_key_jwt"}])
         members = members | {"jwks": check_jwks(members["jwks"])}
-    differing = {name: value for name, value in members.items() if getattr(client, name) != value}
+    differing = _set(client, members)
     if not differing:
         return
-    for name, value in differing.items():
-        setattr(client, name, value)
     session.flush()
     _tell(session, "client_changed", "change", client, by, changed=" ".join(sorted(differing)))
 
 
 def change_itself(session: Session, by: Principal, client: Client, members: dict[str, Any]) -> None:
     """What a client says anew of itself (RFC 7592 section 2.2); all of it has been checked."""
-    differing = {name: value for name, value in members.items() if getattr(client, name) != value}
+    differing = _set(client, members)
     if not differing:
         return
+    session.flush()
+    kind = "key" if differing & KEYS else "client"
+    _tell(session, "client_changed", "change", client, by, kind=kind, changed=" ".join(sorted(differing)))
+
+
+def _set(client: Client, members: Mapping[str, Any]) -> set[str]:
+    """Take on what differs; returns its names. Keys that are replaced so are of no use from now on, nor are those of before a rotation."""
+    differing = {name: value for name, value in members.items() if getattr(client, name) != value}
     for name, value in differing.items():
         setattr(client, name, value)
-    session.flush()
-    kind = "key" if differing.keys() & {"jwks", "jwks_uri"} else "client"
-    _tell(session, "client_changed", "change", client, by, kind=kind, changed=" ".join(sorted(differing)))
+    if differing.keys() & KEYS:
+        _retire(client, None)
+    return set(differing)
 
 
 def rotate(

@@ -8,7 +8,6 @@ more of them, and apart from guesses at secrets, so that no stranger elsewhere k
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,15 +24,15 @@ SIGNATURES_TO_A_GUESS = 30
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Who says to be whom, from where. `network`: the IPv4 address, or the IPv6 /64 that one subscriber has."""
+    """Who says to be whom, from where. `network` as in `limits.network_of`."""
 
     network: str
     client_id: str
     by_key: bool
 
     @classmethod
-    def of(cls, address: str, headers: Headers, form: Mapping[str, str]) -> Attempt:
-        return cls(_network(address), claimed_client(headers, form), "client_assertion" in form)
+    def of(cls, network: str, headers: Headers, form: Mapping[str, str]) -> Attempt:
+        return cls(network, claimed_client(headers, form), "client_assertion" in form)
 
 
 class Damping:
@@ -67,13 +66,3 @@ class Damping:
         if attempt.by_key:
             return [(self._by_signature, attempt.network)]
         return [(self._by_address, attempt.network), (self._by_client, attempt.client_id)]
-
-
-def _network(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 6 and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -50,7 +50,7 @@ class ProofRefused(Exception):
 @dataclass(frozen=True, slots=True)
 class Proof:
     """A proof that is right. `thumbprint`: of its key (RFC 7638). `digest`: of key and `jti`, what may come once.
-    `expires_at`: the second since 1970 from which the proof is too old anyway.
+    `expires_at`: the second since 1970 from which the proof is too old anyway, at a replica too whose clock is `AHEAD_S` behind.
     """
 
     thumbprint: str
@@ -96,17 +96,19 @@ class ProofReader:
     def read(self, proof: str, *, method: str, path: str, token: str | None = None) -> Proof:
         """The proof, checked as RFC 9449 section 4.3 asks, for a request of `method` to `path` under the issuer, with `token`.
 
-        `path` is as it was sent, percent-encoded, without its query. Raises `ProofRefused`.
+        `path` is as it was sent, percent-encoded, without its query. A request without `token` asks for one, and its proof may lack a
+        nonce, but not have a wrong one: docs/decisions/0009-first-proof.md. Raises `ProofRefused`.
         """
         try:
             header, claims = jws_header(proof), json.loads(unb64(proof.split(".")[1]))
             key, thumbprint = self._key(header)
             if not signed_by(key, proof):
                 raise ProofRefused("The signature of the proof is not by the key in it.")
+            self._remember(header["jwk"], key, thumbprint)
             if not isinstance(claims, dict):
                 raise ProofRefused("The claims of the proof are not an object.")
         except (ValueError, KeyError, TypeError, RecursionError, JoseError, OverflowError) as error:
-            raise ProofRefused("The proof is not a signed JWT with a public key in its header.") from error
+            raise ProofRefused("The proof is not a signed JWT, without crit and b64, with a public key in its header.") from error
         jti = claims.get("jti")
         if not isinstance(jti, str) or not JTI.fullmatch(jti):
             raise ProofRefused("The proof needs a jti of 1 to 256 printable ASCII characters.")
@@ -117,17 +119,15 @@ class ProofReader:
         if token is not None and claims.get("ath") != b64(sha256(token.encode()).digest()):
             raise ProofRefused("The ath of the proof is not the hash of the access token.")
         issued = _check_times(claims)
-        if not self._nonces.accepts(claims.get("nonce")):
+        if (token is not None or "nonce" in claims) and not self._nonces.accepts(claims.get("nonce")):
             raise ProofRefused("The proof needs the nonce of the DPoP-Nonce header.", "use_dpop_nonce")
         digest = sha256(f"{thumbprint}\n{jti}".encode()).digest()
-        return Proof(thumbprint, digest, math.ceil(issued) + BEHIND_S)
+        return Proof(thumbprint, digest, math.ceil(issued) + BEHIND_S + AHEAD_S)
 
     def _key(self, header: Mapping[str, Any]) -> tuple[Key, str]:
-        """The key in the header and its thumbprint; those seen before are remembered, because reading one costs as much as a signature."""
+        """The key in the header and its thumbprint."""
         if header.get("typ") != "dpop+jwt":
             raise ProofRefused("The typ of the proof must be dpop+jwt.")
-        if header.keys() & {"crit", "b64"}:
-            raise ProofRefused("The header of the proof names extensions (crit, b64), and none is known here.")
         algorithm, jwk = header.get("alg"), header.get("jwk")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise ProofRefused(f"The alg of the proof must be one of {' '.join(ALGORITHMS)}.")
@@ -138,13 +138,18 @@ class ProofReader:
         if PRIVATE & jwk.keys():
             raise ProofRefused("The jwk of the proof is a private key: make a new one, for this one has been told.")
         known = self._keys.get(_name(jwk))
-        if known is None:
-            key = bare_public_key(jwk)
-            known = key, key.thumbprint()
+        if known is not None:
+            return known
+        key = bare_public_key(jwk)
+        return key, key.thumbprint()
+
+    def _remember(self, jwk: Mapping[str, Any], key: Key, thumbprint: str) -> None:
+        """Reading a key costs as much as a signature. Only one that has signed: memory is not for whoever names keys of others."""
+        name = _name(jwk)
+        if name not in self._keys:
             if len(self._keys) >= REMEMBERED_KEYS:
                 self._keys = {}
-            self._keys[_name(jwk)] = known
-        return known
+            self._keys[name] = key, thumbprint
 
     def _is_here(self, htu: object, path: str) -> bool:
         if not isinstance(htu, str):

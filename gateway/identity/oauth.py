@@ -22,6 +22,7 @@ from gateway.identity.client_keys import ALGORITHMS
 from gateway.identity.damping import Attempt
 from gateway.identity.person_tokens import is_of_a_person
 from gateway.identity.scopes import SCOPES
+from gateway.limits import network_of
 
 router = APIRouter(tags=["oauth"])
 
@@ -183,7 +184,7 @@ async def _answer(request: Request, endpoint: Callable[[Headers, Mapping[str, st
 async def damped(request: Request, form: Mapping[str, str], answer: Callable[[], Awaitable[Response]]) -> Response:
     """The answer to a client that proves itself, unless there were too many failures, or too many requests of this client."""
     state = request.app.state
-    attempt = Attempt.of(request.client.host if request.client else "unknown", request.headers, form)
+    attempt = Attempt.of(network_of(request), request.headers, form)
     client = state.identity.client(attempt.client_id)
     try:
         state.damping.admit(attempt)

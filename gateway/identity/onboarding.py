@@ -109,7 +109,8 @@ def use_claim(session: Session, key: SecretKey, organization_id: str, claim: str
     if row is None or not right or row.expires_at <= now() or row.claimed_at is not None:
         raise ExchangeError("claim_invalid")
     if row.approved_at is None:
-        raise ExchangeError("illegal_state", "The organization waits for the operator's approval.", state="pending", legal=[])
+        hint = "Ask again when the operator has approved it; `exchange organization token --wait 600` does that by itself."
+        raise ExchangeError("illegal_state", "The organization waits for the operator's approval.", hint=hint, state="pending", legal=[])
     mine = update(OrganizationRequest).where(OrganizationRequest.id == organization_id, OrganizationRequest.claimed_at.is_(None))
     if session.execute(mine.values(claimed_at=now())).rowcount != 1:  # type: ignore[attr-defined] # an UPDATE has a count
         raise ExchangeError("claim_invalid")

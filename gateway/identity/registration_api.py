@@ -30,6 +30,7 @@ from gateway.identity.documents import (
 from gateway.identity.models import Client, Organization, RegistrationToken
 from gateway.identity.principal import Allow, Anybody, Principal, challenge
 from gateway.keys import SecretKey
+from gateway.limits import network_of
 
 router = APIRouter(prefix="/v1", tags=["identity"], route_class=IdempotentRoute)
 
@@ -160,7 +161,7 @@ def _claimed(request: Request, session: Session, key: SecretKey, organization_id
         raise ExchangeError("token_missing", headers={"WWW-Authenticate": challenge(request)})
     if wanted.uses > MOST_BY_CLAIM:
         raise Invalid([{"pointer": "/uses", "detail": f"must be {MOST_BY_CLAIM} at most with a claim"}])
-    request.app.state.registrations_limit.count(request.client.host if request.client else "unknown")
+    request.app.state.registrations_limit.count(network_of(request))
     if not ORGANIZATION.fullmatch(organization_id):
         raise ExchangeError("claim_invalid")
     organization = onboarding.use_claim(session, key, organization_id, wanted.claim)

@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from gateway.errors import ExchangeError
 from gateway.identity.client_metadata import MetadataRefused, parse
 from gateway.identity.registration import NotAuthorized, Registration
+from gateway.limits import network_of
 
 router = APIRouter(tags=["oauth"])
 
@@ -149,7 +150,7 @@ def _checked(client_id: str) -> str:
 async def _answer(request: Request, act: Callable[[Registration, str, dict[str, Any]], Response], *, with_body: bool = False) -> Response:
     """Run one act in a worker thread; whatever is wrong is told in OAuth's form."""
     try:
-        headers = request.app.state.registrations_limit.count(request.client.host if request.client else "unknown")
+        headers = request.app.state.registrations_limit.count(network_of(request))
         token = _bearer(request)
         document = await _read_document(request) if with_body else {}
         answer = await run_in_threadpool(act, request.app.state.registration, token, document)

@@ -76,12 +76,16 @@ def _verified_claims(token: str, keys: KeySet) -> dict[str, Any]:
 
 
 def jws_header(compact: str) -> dict[str, Any]:
-    """The header of a compact JWS, unverified. Raises `ValueError` for what is no such thing or too long."""
+    """The header of a compact JWS, unverified. Raises `ValueError` for what is no such thing or too long, and for one that names
+    extensions: none is known here (RFC 7515 section 4.1.11), and the payload of a JWT is encoded (RFC 7797 section 7).
+    """
     if len(compact) > LONGEST or compact.count(".") != 2 or not compact.isascii():
         raise ValueError("it is not a compact JWS")
     header = json.loads(unb64(compact.partition(".")[0]))
     if not isinstance(header, dict):
         raise ValueError("its header is not an object")  # noqa: TRY004 - the caller expects one error for all that is wrong with it
+    if header.keys() & {"crit", "b64"}:
+        raise ValueError("its header names extensions (crit, b64), and none is known here")
     return header
 
 

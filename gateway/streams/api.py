@@ -14,6 +14,7 @@ from gateway.catalog.directory import DatasetView
 from gateway.errors import ExchangeError
 from gateway.idempotency import IdempotentRoute
 from gateway.identity.principal import Allow, Anybody, Principal, Rule
+from gateway.limits import network_of
 from gateway.streams import examples
 from gateway.streams.events import BATCH, parse
 from gateway.streams.live import Streams
@@ -141,7 +142,7 @@ async def read_open(
 ) -> Response:
     """Read an `open` dataset, with or without a token; any other needs a contract. Formats as for a contract."""
     dataset = _visible(streams, slug, caller)
-    address = request.client.host if request.client else "unknown"
+    address = network_of(request)
     headers = {"Access-Control-Allow-Origin": "*"}
     place: AbstractContextManager[None] = nullcontext()
     if caller is None:

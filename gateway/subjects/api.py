@@ -23,6 +23,7 @@ from gateway.http import After, Limit
 from gateway.idempotency import IdempotentRoute
 from gateway.identity.principal import Allow, Principal
 from gateway.keys import Keys, SecretKey
+from gateway.limits import network_of
 from gateway.subjects.ask import Place, consents_of, disclosures_of, export
 from gateway.subjects.codes import Person, give_code, open_session, person_of
 from gateway.subjects.documents import Code, Disclosures, Export, Redeemed, Session, Who
@@ -40,7 +41,7 @@ router = APIRouter(prefix="/v1/subjects", tags=["subjects"], route_class=Idempot
 
 async def _limited(request: Request, response: Response) -> None:
     """Who tries codes gets few tries a minute. Raises `rate_limited`."""
-    address = request.client.host if request.client else "unknown"
+    address = network_of(request)
     response.headers.update(request.app.state.sessions_limit.count(address))
 
 

@@ -99,7 +99,11 @@ def test_a_contract_is_proposed_signed_read_and_suspended(provider: Person, cons
     assert [row["id"] for row in provider.type("contract", "list")] == [contract]
     assert startup.try_("contract", "text", contract).stdout.startswith("# Data contract")
     assert provider.type("contract", "sign", contract)["state"] == "proposed"
-    assert startup.type("contract", "sign", contract)["state"] == "active"
+    signed = startup.type("contract", "sign", contract)
+    assert signed["state"] == "active"
+    entries = [row["entry"] for row in startup.type("audit", "list", "--kind", "contract") if "key_id" in row["entry"]["detail"]]
+    told = {(entry["actor"], entry["detail"]["key_id"], entry["detail"]["text_digest"]) for entry in entries}
+    assert told == {(signature["by"], signature["key_id"], signed["text_digest"]) for signature in signed["signatures"]}
 
     shown = provider.type("consent", "notice", "create", json.dumps(notice("port-credit-footfall")))["id"]
     give = ("consent", "give", "--notice", shown, "--recipient", organization)

@@ -25,6 +25,8 @@ def test_a_developer_comes_in_with_one_approval(exchange: Exchange, operator: Pe
     token = ("organization", "token", "--claim-file", claim, "--registration", registration, "--approved", "--scope", "catalog:read")
     waits = developer.try_(*token)
     assert (waits.exit_code, waits.stderr.partition(":")[0]) == (1, "409 illegal_state")
+    assert "--wait 600" in waits.stderr
+    assert "to approve org_" in developer.try_(*token, "--wait", "1").stderr
     assert not Path(registration).exists()
 
     assert [row["name"] for row in operator.type("organization", "list", "--asked")] == ["Acme"]
@@ -33,8 +35,11 @@ def test_a_developer_comes_in_with_one_approval(exchange: Exchange, operator: Pe
     shown = developer.type(*token, "--wait", "5")
     assert "token" not in shown
     assert developer.try_("client", "key", key).exit_code == 0
-    made = developer.type("client", "register", "--name", "Planner", "--registration", registration, "--key", key, "--own-file", own)
+    words = ("client", "register", "--name", "Planner", "--registration", registration, "--key", key, "--own-file", own)
+    registered = developer.try_(*words, "--json")
+    made = json.loads(registered.stdout)
     assert made["standing"] == "active"
+    assert f"EXCHANGE_CLIENT_ID={made['client_id']} and EXCHANGE_CLIENT_KEY_FILE={key}" in registered.stderr
     assert {Path(file).stat().st_mode & 0o777 for file in (claim, registration, key, own)} == {0o600}
     client = Person(EXCHANGE_URL=exchange.url, EXCHANGE_CLIENT_ID=made["client_id"], EXCHANGE_CLIENT_KEY_FILE=key)
     assert client.type("me")["organization"]["name"] == "Acme"

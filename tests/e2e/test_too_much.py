@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import httpx2
 import pytest
@@ -77,6 +78,36 @@ def test_guesses_at_a_secret_are_damped_from_one_address_and_from_many(new_gatew
     walked = [guess(gateway, f"cli_{number:026d}", address=f"2001:db8::{number:x}").status_code for number in range(1, 12)]
     assert walked[:5] == [401] * 5
     assert walked[-1] == 429
+
+
+ASKING = {"name": "Acme", "contact": "data@acme.example", "intent": "A route planner", "domain": "acme.example"}
+CLAIM = {"claim": "none", "scopes": ["catalog:read"], "uses": 1, "approved": True}
+BY_ADDRESS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "organizations": ("POST", "/v1/organizations", ASKING),
+    "claims": ("POST", "/v1/organizations/org_01k9x3v6t2h8m4c7d5e9f0g1a3/registration-tokens", CLAIM),
+    "registrations": ("POST", "/oauth/register", {}),
+    "withdrawals": ("POST", "/v1/consents/withdraw", {"code": "none"}),
+    "sessions": ("POST", "/v1/subjects/sessions", {"code": "none"}),
+}
+
+
+def test_an_address_of_ipv6_shares_each_limit_with_its_whole_network(new_gateway: NewGateway) -> None:
+    """A subscriber has 2^64 of them: whoever limits a single one limits nobody."""
+    names = ("REGISTRATIONS", "WITHDRAWALS", "SESSIONS", "ANONYMOUS_REQUESTS")
+    gateway = new_gateway(**{f"EXCHANGE_{name}_PER_MINUTE": "3" for name in names})
+    limited = BY_ADDRESS | {"reads": ("GET", Numbers(gateway).path, {})}
+
+    def call(what: str, address: str) -> int:
+        method, path, body = limited[what]
+        headers = {"X-Forwarded-For": address, "Content-Type": "application/json"}
+        content = json.dumps(body) if method == "POST" else None
+        return httpx2.request(method, gateway.url + path, headers=headers, content=content).status_code
+
+    for group, what in enumerate(limited, 1):
+        statuses = [call(what, f"2001:db8:0:{group}::{number:x}") for number in range(1, 6)]
+        assert 429 not in statuses[:3], (what, statuses)
+        assert statuses[4] == 429, (what, statuses)
+        assert call(what, f"2001:db8:1:{group}::1") == statuses[0], what
 
 
 def test_no_stranger_keeps_out_a_client_that_authenticates_by_key(new_gateway: NewGateway) -> None:

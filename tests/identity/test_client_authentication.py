@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import sqlite3
 import time
+from statistics import median
 from typing import Any
 
 import pytest
 from joserfc.jwk import ECKey, RSAKey
+from starlette.datastructures import Headers
 
+from gateway.identity.client_authentication import ClientNotAuthenticated
 from tests.identity.exchange import ASSERTION_TYPE, ISSUER, Exchange, assertion, bearer, new_key
 
 
@@ -193,6 +196,49 @@ def test_assertion_of_another_key_is_refused_as_an_unknown_client_is(exchange: E
     assert (wrong_key.status_code, wrong_key.text) == (unknown.status_code, unknown.text) == (wrong_method.status_code, wrong_method.text)
 
 
+def microseconds(exchange: Exchange, headers: dict[str, str], form: dict[str, str]) -> int:
+    """Of processor time, that one look at a client takes which fails."""
+    authenticating = exchange.app.state.authorization._authentication
+    began = time.thread_time_ns()
+    with pytest.raises(ClientNotAuthenticated):
+        authenticating.authenticate(Headers(headers), form)
+    return (time.thread_time_ns() - began) // 1000
+
+
+def by_assertion(client: str, key: Any, algorithm: str, **header: str) -> dict[str, str]:
+    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion(client, key, algorithm, header=header)}
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), [("ES256", "EC"), ("EdDSA", "OKP"), ("Ed25519", "OKP"), ("PS256", "RSA")], ids=str)
+def test_unknown_client_and_wrong_signature_take_the_same_time(exchange: Exchange, algorithm: str, kind: str) -> None:
+    known, stranger = (RSAKey.generate_key(2048) if kind == "RSA" else new_key(kind) for _ in range(2))
+    client = exchange.make_strong_client(exchange.make_organization(), known)
+    by_secret = exchange.make_client(exchange.organization_id)["id"]
+    forms = {
+        "wrong key": by_assertion(client, stranger, algorithm),
+        "unknown key id": by_assertion(client, stranger, algorithm, kid="none"),
+        "unknown client": by_assertion("cli_unknown", stranger, algorithm),
+        "another method": by_assertion(by_secret, stranger, algorithm),
+    }
+    rounds = [{name: microseconds(exchange, {}, form) for name, form in forms.items()} for _ in range(60)]
+    _assert_alike(rounds)
+
+
+def test_unknown_client_and_wrong_secret_take_the_same_time(exchange: Exchange, strong: str) -> None:
+    rotated = exchange.make_client(exchange.organization_id)["id"]
+    assert exchange.http.post(f"/v1/clients/{rotated}/rotate", json={"overlap": "PT1H"}, headers=exchange.operator).status_code == 200
+    names = {"wrong secret": exchange.operator_id, "two secrets": rotated, "unknown client": "cli_" + "0" * 26, "another method": strong}
+    sent = {name: basic(f"{client}:wrong".encode()) for name, client in names.items()}
+    rounds = [{name: microseconds(exchange, headers, {}) for name, headers in sent.items()} for _ in range(400)]
+    _assert_alike(rounds)
+
+
+def _assert_alike(rounds: list[dict[str, int]]) -> None:
+    """No signature more or less, which is several times what all else takes; and no noise of the machine."""
+    taken = {name: median(each[name] for each in rounds) for name in rounds[0]}
+    assert max(taken.values()) < 1.6 * min(taken.values()), taken
+
+
 def test_client_id_of_the_body_must_be_the_one_that_signed(exchange: Exchange, strong: str, key: ECKey) -> None:
     assert exchange.ask_token_by_key(assertion(strong, key), client_id="cli_other").status_code == 401
     assert exchange.ask_token_by_key(assertion(strong, key), client_id=strong).status_code == 200
@@ -217,6 +263,11 @@ def test_deeply_nested_assertion_is_refused(exchange: Exchange) -> None:
     head = base64.urlsafe_b64encode(b'{"alg":"ES256"}').rstrip(b"=").decode()
     deep = base64.urlsafe_b64encode(b'{"sub":' + b"[" * 9000).rstrip(b"=").decode()
     assert exchange.ask_token_by_key(f"{head}.{deep}.AAAA").status_code == 401
+
+
+@pytest.mark.parametrize("header", [{"crit": ["b64"], "b64": True}, {"crit": []}], ids=str)
+def test_assertion_that_names_extensions_is_refused(exchange: Exchange, strong: str, key: ECKey, header: dict[str, Any]) -> None:
+    assert exchange.ask_token_by_key(assertion(strong, key, header=header)).status_code == 401
 
 
 def test_assertion_of_another_type_is_refused(exchange: Exchange, strong: str, key: ECKey) -> None:

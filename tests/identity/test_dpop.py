@@ -61,9 +61,19 @@ def test_proof_at_the_token_endpoint_binds_the_token_to_its_key(bound: Bound) ->
     assert answer.headers["dpop-nonce"]
 
 
-def test_first_proof_is_told_the_nonce_and_costs_no_assertion(bound: Bound) -> None:
+def test_first_proof_needs_no_nonce_and_brings_that_of_the_calls(bound: Bound) -> None:
+    granted = bound.ask(bound.prover.proof("POST", TOKEN))
+    assert (granted.status_code, granted.json()["token_type"]) == (200, "DPoP")
+    without = bound.me(granted.json()["access_token"])
+    assert (without.status_code, 'error="use_dpop_nonce"' in without.headers["www-authenticate"]) == (401, True)
+    bound.prover.hear(granted.headers)
+    assert bound.me(granted.json()["access_token"]).status_code == 200
+
+
+@pytest.mark.parametrize("nonce", ["of-long-ago", "", 3, ["x"]], ids=str)
+def test_nonce_at_the_token_endpoint_that_is_not_ours_is_replaced_and_costs_no_assertion(bound: Bound, nonce: object) -> None:
     proof_of_client = assertion(bound.client, bound.key)
-    refused = bound.exchange.ask_token_by_key(proof_of_client, headers={"DPoP": bound.prover.proof("POST", TOKEN)})
+    refused = bound.exchange.ask_token_by_key(proof_of_client, headers={"DPoP": bound.prover.proof("POST", TOKEN, nonce=nonce)})
     assert (refused.status_code, refused.json()["error"]) == (400, "use_dpop_nonce")
     bound.prover.hear(refused.headers)
     granted = bound.exchange.ask_token_by_key(proof_of_client, headers={"DPoP": bound.prover.proof("POST", TOKEN)})
@@ -306,6 +316,16 @@ def test_clock_that_is_a_little_off_is_borne(bound: Bound, seconds: int) -> None
     assert bound.me(bound.token(), iat=int(time.time()) + seconds).status_code == 200
 
 
+def test_only_a_key_that_has_signed_is_remembered(bound: Bound) -> None:
+    bound.token()
+    reader = bound.exchange.app.state.proofs._reader
+    known = dict(reader._keys)
+    assert known
+    shown = {"jwk": OTHER.as_dict(private=False)}
+    assert bound.ask(bound.prover.proof("POST", TOKEN, header=shown)).json()["error"] == "invalid_dpop_proof"
+    assert reader._keys == known
+
+
 # -- once --------------------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +335,15 @@ def test_proof_at_the_token_endpoint_is_good_once(bound: Bound) -> None:
     assert bound.ask(proof).status_code == 200
     answer = bound.ask(proof)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_dpop_proof")
+
+
+def test_proof_without_nonce_at_the_token_endpoint_is_good_once_across_replicas(bound: Bound) -> None:
+    proof = bound.prover.proof("POST", TOKEN)
+    assert bound.ask(proof).status_code == 200
+    again = bound.ask(proof)
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_dpop_proof")
+    late = bound.prover.proof("POST", TOKEN, iat=int(time.time()) - 61)
+    assert bound.ask(late).json()["error"] == "invalid_dpop_proof"
 
 
 def test_jti_is_good_once_even_in_another_proof(bound: Bound) -> None:

@@ -14,6 +14,7 @@ from gateway.database import now
 from gateway.identity.models import Client
 from tests.identity.exchange import Exchange
 from tests.identity.registering import jwks_of, registered, status_of_token
+from tests.identity.test_client_management import call, metadata_of
 from tests.identity.test_clients import entries, fits
 
 
@@ -89,6 +90,23 @@ def test_which_credential_was_used_is_told_by_its_id(exchange: Exchange, capsys:
     assert ["which=previous" in lines[0], "which=current" in lines[1]] == [True, True]
     assert all("credential=sec_" in line for line in lines)
     assert not any(one["client_secret"] in told for one in (client, new))
+
+
+@pytest.mark.parametrize("by", ["the client itself", "an operator"])
+def test_keys_that_are_replaced_take_those_of_an_overlap_with_them(exchange: Exchange, by: str) -> None:
+    """Whoever replaces keys because one leaked would not know that the one before is still good."""
+    client, first = registered(exchange)
+    second, third = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
+    assert rotate(exchange, client["client_id"], jwks=jwks_of(second), overlap="PT24H").status_code == 200
+    assert status_of_token(exchange, client["client_id"], first) == 200
+    if by == "an operator":
+        path = f"/v1/clients/{client['client_id']}"
+        headers = exchange.operator | {"If-Match": exchange.http.get(path, headers=exchange.operator).headers["etag"]}
+        changed = exchange.http.patch(path, json={"jwks": jwks_of(third)}, headers=headers)
+    else:
+        changed = call(exchange, "PUT", client, **metadata_of(client, jwks=jwks_of(third)))
+    assert changed.status_code == 200, changed.text
+    assert [status_of_token(exchange, client["client_id"], key) for key in (first, second, third)] == [401, 401, 200]
 
 
 @pytest.mark.parametrize("overlap", ["P31D", "P1Y", "PT0S", "-PT1H", "tomorrow", 3])

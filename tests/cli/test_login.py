@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import select
 
 from gateway.identity.people_models import PersonSession
+from gateway.identity.person_tokens import LOCAL_ACCOUNT
 from tests.engines import Engines, OpenIdProvider
 from tests.engines.openid import COMMAND_LINE, ROLES, Visitor
 from tests.gateway import Gateway
@@ -174,6 +175,15 @@ def test_person_signs_in_by_a_local_account(city: Gateway, tmp_path: Path) -> No
     assert PASSWORD not in done.stdout + done.stderr + terminal.kept.read_text()
     wrong = Terminal(city, tmp_path, password="wrong horse battery staple").run("login", "--local", "ada")
     assert (wrong.returncode, "invalid_grant" in wrong.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "ada\0", "Ada", " ada", "ada" * 100, "é", ""], ids=["NUL", "end", "capital", "space", "long", "accent", "none"]
+)
+def test_name_that_no_account_can_have_is_a_wrong_one(city: Gateway, name: str) -> None:
+    form = {"grant_type": LOCAL_ACCOUNT, "client_id": "exchange-cli", "username": name, "password": PASSWORD}
+    answer = httpx2.post(f"{city.url}/oauth/token", data=form)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
 def test_token_is_renewed_by_itself_and_each_refresh_token_is_good_once(city: Gateway, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TILE, WINDOW, BACK, STOPPING = 256, 20_000, timedelta(seconds=2), timedelta(seconds=60)
 VKEY = re.compile(r"[^\s+`'\"]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]{43,}=*")
-time = datetime.fromisoformat
+time, decode = datetime.fromisoformat, json.JSONDecoder().raw_decode
 canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode  # RFC 8785, for what entries are made of
 
 
@@ -94,12 +94,12 @@ def commit(salt: str, opened: bytes) -> str:
     return urlsafe_b64encode(sha256(urlsafe_b64decode(salt + "=") + opened).digest())[:-1].decode()
 
 
-def leaf_of(item: dict[str, Any], raw: bytes, said: dict[str, Any]) -> bytes:
+def leaf_of(item: dict[str, Any], raw: bytes) -> bytes:
     """The public leaf of an entry; none if the positions that are shown are not those that the entry commits to."""
-    opening = {name: value for name, value in (item.get("opening") or {}).items() if name != "salt"}
-    if opening and commit(item["opening"]["salt"], canonical(opening).encode()) != said.get("ranges"):
+    said, opening = item["entry"], item.get("opening")
+    if opening and commit(opening["salt"], canonical({"grant": opening["grant"], "last": opening["last"]}).encode()) != said["ranges"]:
         return b""
-    return canonical({"at": said["at"], "commitment": commit(item["salt"], raw), "kind": said["kind"], "v": said["v"]}).encode()
+    return f'{{"at":"{said["at"]}","commitment":"{commit(item["salt"], raw)}","kind":"{said["kind"]}","v":{said["v"]}}}'.encode()
 
 
 def rules(known: dict[str, Any], said: dict[str, Any], *, grants: bool) -> Iterator[tuple[str, str]]:  # noqa: C901 - a list
@@ -161,7 +161,7 @@ class Source:
         """What is told beside each entry, and its canonical bytes, with which a line ends; of a URL those from `newest` on."""
         if not self.url:
             with (self.root / "entries.jsonl").open("rb") as lines:
-                yield from ((json.loads(line[: (cut := line.find(b',"entry":'))] + b"}"), line.rstrip()[cut + 9 : -1]) for line in lines)
+                yield from ((decode(line.decode())[0], line[line.find(b',"entry":') + 9 : -2]) for line in lines)
         page, search = {"next": self.url}, newest and f"&since={time(newest) - 2 * BACK:%Y-%m-%dT%H:%M:%SZ}"
         while page["next"] is not None:
             page = json.loads(self.get(f"/v1/audit/entries?limit=500{search}" + f"&after={page['next']}" * ("items" in page)))
@@ -242,12 +242,12 @@ class Audit:
             if found[0]["index"] >= index:
                 self.ahead[found[0]["index"]] = found
         item, raw = self.ahead.pop(index, ({}, leaf))
-        said, newest = json.loads(raw), self.known["newest"]
+        said, newest = item["entry"] if item else json.loads(leaf), self.known["newest"]
         if said["at"] < newest and time(said["at"]) < time(newest) - BACK:
             yield "time", f"it is of {said['at']}, after an entry of {newest}"
         self.known["newest"] = max(newest, said["at"])
         self.known["opened" if item else "hidden"] += 1
-        if item and leaf_of(item, raw, said) != leaf:
+        if item and leaf_of(item, raw) != leaf:
             yield "commitment", "the entry that is shown is not the one that its leaf commits to"
         elif item:
             yield from rules(self.known, said, grants="opening" not in item or bool(item["opening"]["grant"]))
@@ -257,7 +257,7 @@ class Audit:
     def apart(self, size: int, root: bytes) -> None:
         """Entries that come without the log, each with its proof."""
         for item, raw in self.entries:
-            hashed, proof = sha256(b"\0" + leaf_of(item, raw, json.loads(raw))).digest(), [*map(b64decode, item["proof"])]
+            hashed, proof = sha256(b"\0" + leaf_of(item, raw)).digest(), [*map(b64decode, item["proof"])]
             if root_by_proof(item["index"], size, hashed, proof) != root:
                 self.broken.append(Broken("proof", "this entry is not in the log of the checkpoint", item["index"], hashed.hex()))
             self.known["opened"] += 1

@@ -16,7 +16,17 @@ from tests.engines.asyncapi import asyncapi_errors as ask_asyncapi_parser
 from tests.engines.sets import KINDS, RealEngines
 
 # Fixtures of what `tests.engines.install` installs. With `--engines=embedded` nothing is, and a test that takes one is deselected.
-INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors", "openid_provider", "openid_client", "go_client", "clients_python"}
+INSTALLED = {
+    "kafka",
+    "postgres",
+    "opa_binary",
+    "asyncapi_errors",
+    "openid_provider",
+    "openid_client",
+    "go_client",
+    "clients_python",
+    "tlog_programs",
+}
 # What only the real set has: a test that takes one of these and `engines` runs on that set alone.
 SERVERS = {"kafka", "postgres"}
 POSTGRES = pytest.StashKey[Postgres]()
@@ -90,6 +100,12 @@ def databases_of_a_module(request: pytest.FixtureRequest) -> Iterator[None]:
 def opa_binary() -> Path:
     """The program `opa`: to start an `Opa`, or for `opa test`, `opa check`."""
     return install.opa_binary()
+
+
+@pytest.fixture(scope="session")
+def tlog_programs() -> Path:
+    """The folder of others' programs that verify and witness transparency logs."""
+    return install.tlog_programs()
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,36 @@ class AuditEntry(Base):
     leaf_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
 
 
+class AuditPending(Base):
+    """An entry that has no place in the tree yet. Written with it: a number alone does not tell, for one may commit after the next."""
+
+    __tablename__ = "audit_pending"
+    number: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=False)
+
+
+class AuditLeaf(Base):
+    """A leaf's place in the tree. It stays when retention has deleted its entry; `number` is null where a restored database lacks that."""
+
+    __tablename__ = "audit_leaves"
+    index: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=False)
+    number: Mapped[int | None] = mapped_column(RowNumber, index=True)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary, index=True)
+
+
+class AuditTree(Base):
+    """The one row that says how far the tree is. `edge`: the hashes of its whole subtrees, largest first (`gateway/audit/merkle.py`).
+
+    `published` is a size that is known to have been published, 0 before the first.
+    """
+
+    __tablename__ = "audit_tree"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    size: Mapped[int] = mapped_column(BigInteger)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    edge: Mapped[bytes] = mapped_column(LargeBinary)
+    published: Mapped[int] = mapped_column(BigInteger)
+
+
 class PublishedRange(Base):
     """Offsets that a publish entry names, so that what was appended without one can be found (`publish_recovered`)."""
 

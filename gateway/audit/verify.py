@@ -272,7 +272,7 @@ class Audit:
 def main(words: Sequence[str] | None = None, source: Source | None = None) -> int:
     parser = ArgumentParser(epilog="EXCHANGE_TOKEN: an auditor's access token. Exit codes: 0 all holds, 1 something does not, 2 wrong use.")
     parser.add_argument("source", help="URL of the exchange; or a folder or zip with checkpoint, tile/... and entries.jsonl")
-    parser.add_argument("--key", required=True, help="the log's verifier key, or a file in which it stands: a contract's text, a receipt")
+    parser.add_argument("--key", required=True, help="the log's verifier key, or a file in which it stands, as in a contract's text")
     parser.add_argument("--policy", help="a file that says which witnesses must have cosigned (tlog-policy)")
     parser.add_argument("--state", help="a file of yours with what was seen last; the next run goes on from there")
     parser.add_argument("--seen", action="append", default=[], help="a file with a checkpoint that somebody else was shown")

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import or_, select
 
 from gateway.access.decide import Access, refusal_code
+from gateway.audit.note import log_identity
 from gateway.catalog.asyncapi import contract_document
 from gateway.catalog.directory import Catalog, DatasetView
 from gateway.catalog.documents import Slug
@@ -238,6 +239,7 @@ def _text(request: Request, terms: ContractView, dataset: DatasetView, for_what:
         dataset,
         for_what,
         issuer=request.app.state.settings.issuer,
+        log=log_identity(request.app.state.keys, request.app.state.settings),
         names=(people.organization(terms.provider_id).name, people.organization(terms.consumer_id).name),
         decision_id=allowed.decision_id,
         obligations=allowed.obligations,

@@ -15,7 +15,7 @@ import sys
 import zipfile
 from argparse import ArgumentParser, Namespace
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -269,7 +269,7 @@ class Audit:
             Path(f"{self.state}.new").replace(self.state)
 
 
-def main(words: Sequence[str] | None = None, source: Source | None = None) -> int:
+def main(words: Sequence[str] | None = None, source: Source | None = None, show: Callable[[str], object] = print) -> int:
     parser = ArgumentParser(epilog="EXCHANGE_TOKEN: an auditor's access token. Exit codes: 0 all holds, 1 something does not, 2 wrong use.")
     parser.add_argument("source", help="URL of the exchange; or a folder or zip with checkpoint, tile/... and entries.jsonl")
     parser.add_argument("--key", required=True, help="the log's verifier key, or a file in which it stands, as in a contract's text")
@@ -291,7 +291,7 @@ def main(words: Sequence[str] | None = None, source: Source | None = None) -> in
         audit.broken.append(error if isinstance(error, Broken) else Broken("unreadable", f"{type(error).__name__}: {error}"))
     broken = [dict(zip(("rule", "text", "index", "leaf_hash"), it.args, strict=False)) for it in audit.broken]
     found = {"ok": not broken} | audit.found | {name: audit.known[name] for name in ("opened", "hidden")} | {"broken": broken}
-    print(json.dumps(found, indent=1))
+    show(json.dumps(found, indent=1))
     return 1 if broken else 0
 
 

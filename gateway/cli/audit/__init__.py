@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.audit.replay import replay
+from gateway.cli.audit.verifying import verify
 from gateway.cli.connection import AsJson, connected, everything, show_list
 
 noun = typer.Typer(name="audit", help="The audit log: who did what, who received what, and why.", no_args_is_help=True)
+noun.command()(verify)
+noun.command()(replay)
 COLUMNS = ("at", "kind", "action", "organization", "dataset", "contract", "purpose", "decision", "revision")
 
 

@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 from consent.index import ConsentIndex
 from gateway import answers, operations
 from gateway.access import api as access_api
-from gateway.access import bundle_api
 from gateway.access.bundle_server import bundle_routes
 from gateway.access.decide import Access
 from gateway.access.decision import PolicyEngine
@@ -243,9 +242,9 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
-    records = (access_api, bundle_api, audit_api, published_log)
-    for room in (*people, catalog_api, contracts_api, notices_api, *records, barrier_api, operations):
+    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, published_log, barrier_api, operations):
         app.include_router(room.router, dependencies=strict)
+    app.include_router(access_api.revisions, dependencies=strict)
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)
     app.include_router(registration_endpoints.router)

@@ -218,7 +218,8 @@ class Audit:
         self.compare(0, number, hashes)
         for size, root in self.roots:
             if first < size <= first + width and root_of(hashes[: size - first], *self.levels[1:]) != root:
-                raise Broken("root" if size == whole else "fork", f"the leaves do not lead to the root that was signed for size {size}")
+                rule = "root" if (size, root) == self.roots[-1] else "fork"
+                raise Broken(rule, f"the leaves do not lead to the root that was signed for size {size}")
         for index in range(self.size, first + width):
             for rule, text in self.leaf(index, leaves[index - first]):
                 self.broken.append(Broken(rule, text, index, hashes[index - first].hex()))
@@ -233,8 +234,7 @@ class Audit:
 
     def compare(self, level: int, number: int, hashes: Sequence[bytes]) -> None:
         tile = self.source.tile(level, number, len(hashes))
-        wrong = next((place for place, hashed in enumerate(hashes) if tile[place * 32 : place * 32 + 32] != hashed), None)
-        if wrong is not None:
+        for wrong in (place for place, hashed in enumerate(hashes) if tile[place * 32 : place * 32 + 32] != hashed):
             raise Broken("tile", f"tile {level}/{number} has another hash", number * TILE + wrong << 8 * level, hashes[wrong].hex())
 
     def leaf(self, index: int, leaf: bytes) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,8 @@ from gateway.audit.note import log_signer
 from gateway.audit.release import AuditWriter
 from gateway.audit.sequencer import Sequencer
 from gateway.audit.tiles import Tiles
+from gateway.audit.witness_policy import read_policy
+from gateway.audit.witnesses import Witnesses
 from gateway.barrier import api as barrier_api
 from gateway.barrier.leases import Leases, Seat, lease_of
 from gateway.barrier.protocol import ENDED_ITSELF
@@ -113,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database, lambda: state.replica.lease())  # noqa: PLW0108 - the replica comes last
     state.tiles = Tiles(settings.resolved_audit_dir)
-    state.sequencer = Sequencer(state.database, state.tiles, log_signer(state.keys, settings))
+    state.sequencer = _sequencer(state)
     state.denials = Denials(state.audit)
     state.identity = People(settings.issuer, state.keys, state.keks)
     state.catalog = Catalog()
@@ -141,6 +143,13 @@ def create_app(settings: Settings) -> FastAPI:
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
+
+
+def _sequencer(state: Any) -> Sequencer:
+    """Raises `SettingsRefused` if the file of witnesses is none."""
+    signer, file = log_signer(state.keys, state.settings), state.settings.audit_witnesses
+    witnesses = Witnesses(read_policy(file, signer.verifier), state.tiles) if file is not None else None
+    return Sequencer(state.database, state.tiles, signer, witnesses)
 
 
 def _open_the_door(state: Any) -> None:

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     audit_dir: Path | None = Field(
         None, description="Where the published audit log lives, for all replicas; by default `audit` in the data directory."
     )
+    audit_witnesses: Path | None = Field(None, description="The witnesses of the audit log and the quorum of them, as C2SP tlog-policy.")
+    audit_days: int | None = Field(None, ge=30, description="Days after which an audit entry and its salt are deleted; empty: never.")
     disclosures_days: int = Field(730, ge=1, description="Days that a person is told of who received something about them.")
     sessions_per_minute: int = Field(10, ge=1, description="Codes of persons that are tried, per address.")
     registrations_per_minute: int = Field(20, ge=1, description="Organizations asked for and calls of registration, per address.")

@@ -12,6 +12,9 @@ from gateway.database import Base
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
 
+SEARCHED = ("kind", "actor", "organization", "provider", "consumer", "dataset", "contract")
+
+
 class AuditEntry(Base):
     """An entry: what it says, its salt, and the leaf that commits to both. Rows are inserted and never updated.
 
@@ -22,20 +25,22 @@ class AuditEntry(Base):
     __tablename__ = "audit_entries"
     number: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(index=True)
-    kind: Mapped[str] = mapped_column(index=True)
-    actor: Mapped[str | None] = mapped_column(index=True)
-    organization: Mapped[str | None] = mapped_column(index=True)
-    provider: Mapped[str | None] = mapped_column(index=True)
-    consumer: Mapped[str | None] = mapped_column(index=True)
-    dataset: Mapped[str | None] = mapped_column(index=True)
-    contract: Mapped[str | None] = mapped_column(index=True)
+    kind: Mapped[str]
+    actor: Mapped[str | None]
+    organization: Mapped[str | None]
+    provider: Mapped[str | None]
+    consumer: Mapped[str | None]
+    dataset: Mapped[str | None]
+    contract: Mapped[str | None]
     purpose: Mapped[str | None]
     decision: Mapped[str | None] = mapped_column(index=True)
     entry: Mapped[bytes] = mapped_column(LargeBinary)
     salt: Mapped[bytes] = mapped_column(LargeBinary)
     opening: Mapped[bytes | None] = mapped_column(LargeBinary)
     leaf: Mapped[bytes] = mapped_column(LargeBinary)
-    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    # What is searched by, in the order in which pages go on. The leaf hash is found by `AuditLeaf`: random bytes cost most to keep.
+    __table_args__ = tuple(Index(f"ix_audit_entries_{name}_number", name, "number") for name in SEARCHED)
 
 
 class AuditPending(Base):

@@ -64,11 +64,11 @@ def hold_against(published: Published, tree: Tree) -> None:
 
 
 def publish(
-    database: Database, tiles: Tiles, published: Published, tree: Tree, signer: Signer, cosigned: Callable[[Checkpoint], bytes]
+    database: Database, tiles: Tiles, published: Published, tree: Tree, signer: Signer, cosigned: Callable[[Checkpoint], Checkpoint]
 ) -> Checkpoint:
-    """Write the tiles of what is new in the tree, then its checkpoint, with what witnesses say to it. Raises `LogStopped`, `OSError`.
+    """Write the tiles of what is new in the tree, then its checkpoint. Raises `LogStopped`, `OSError`.
 
-    `cosigned` gives the lines of witnesses for a checkpoint.
+    `cosigned` gives a checkpoint with what witnesses say to it.
     """
     edge = Edge(published.size, list(published.edge.hashes))
     try:
@@ -81,8 +81,7 @@ def publish(
         raise LogStopped(f"the tiles do not go on as the database does: {error}") from error
     if edge.root != tree.root:
         raise LogStopped(f"the database's leaves do not lead from the published size {published.size} to its root of size {tree.size}")
-    checkpoint = Checkpoint.parse(signer.sign(tree.size, tree.root))
-    checkpoint = checkpoint.with_lines(cosigned(checkpoint))
+    checkpoint = cosigned(Checkpoint.parse(signer.sign(tree.size, tree.root)))
     tiles.publish(checkpoint.note)
     return checkpoint
 

@@ -129,8 +129,9 @@ def _commit_to_ranges(ranges: Ranges, salt: bytes) -> tuple[str, bytes]:
         "grant": {str(partition): span for partition, span in ranges.grant.items()},
         "last": {str(partition): position for partition, position in ranges.last.items()},
     }
-    commitment = b64(sha256(salt + canonical(positions)).digest())
-    return commitment, canonical(positions | {"salt": b64(salt)})
+    text = canonical(positions)
+    # `salt` sorts behind the others, so this is canonical too.
+    return b64(sha256(salt + text).digest()), text[:-1] + b',"salt":"%s"}' % b64(salt).encode()
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:

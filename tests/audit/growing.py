@@ -13,8 +13,10 @@ from gateway.audit.note import Checkpoint, log_identity, log_signer
 from gateway.audit.record import Entry, record
 from gateway.audit.sequencer import Sequencer
 from gateway.audit.tiles import Tiles
+from gateway.audit.witnesses import Witnesses
 from gateway.database import Database
 from gateway.keys import write_keys
+from gateway.migrations import upgrade
 from gateway.settings import Settings
 
 ISSUER = "https://exchange.test"
@@ -33,9 +35,9 @@ class Log:
         self.tiles = Tiles(self.settings.resolved_audit_dir)
         self.sequencer = self.replica()
 
-    def replica(self, tiles: Tiles | None = None) -> Sequencer:
+    def replica(self, tiles: Tiles | None = None, witnesses: Witnesses | None = None) -> Sequencer:
         """A further sequencer of this log."""
-        return Sequencer(self.database, tiles or self.tiles, log_signer(self.keys, self.settings))
+        return Sequencer(self.database, tiles or self.tiles, log_signer(self.keys, self.settings), witnesses)
 
     def append(self, count: int = 1, entry: Entry = ENTRY) -> list[bytes]:
         """The leaf hashes."""
@@ -69,3 +71,18 @@ class Log:
             server.shutdown()
             thread.join()
             server.server_close()
+
+
+@contextmanager
+def forked(log: Log, folder: Path) -> Iterator[Log]:
+    """Another history of the same log: same origin and key, a database and directory of its own."""
+    url = f"sqlite:///{folder / 'fork.db'}"
+    upgrade(url)
+    database = Database(url)
+    try:
+        fork = Log(database, folder)
+        fork.keys, fork.origin, fork.vkey = log.keys, log.origin, log.vkey
+        fork.sequencer = fork.replica()
+        yield fork
+    finally:
+        database.close()

@@ -41,3 +41,13 @@ def upgrade() -> None:
     )
     op.bulk_insert(tree, [{"id": 1, "size": 0, "root": sha256(b"").digest(), "edge": b"", "published": 0}])
     op.execute("INSERT INTO audit_pending (number) SELECT number FROM audit_entries")
+    _search_in_the_order_of_pages()
+
+
+def _search_in_the_order_of_pages() -> None:
+    """Indexes that end with the number; the leaf hash is found by `audit_leaves` from now on."""
+    with op.batch_alter_table("audit_entries") as table:
+        table.drop_constraint(op.f("uq_audit_entries_leaf_hash"), type_="unique")
+    for name in ("kind", "actor", "organization", "provider", "consumer", "dataset", "contract"):
+        op.drop_index(op.f(f"ix_audit_entries_{name}"), "audit_entries")
+        op.create_index(op.f(f"ix_audit_entries_{name}_number"), "audit_entries", [name, "number"])

@@ -27,13 +27,19 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TILE, WINDOW, BACK, STOPPING = 256, 20_000, timedelta(seconds=2), timedelta(seconds=60)
-VKEY = re.compile(r"[^\s+`'\"]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]{43,}=*")
 time, decode = datetime.fromisoformat, json.JSONDecoder().raw_decode
 canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode  # RFC 8785, for what entries are made of
 
 
 class Broken(Exception):
     """What does not hold: a rule, in words, and where it can be said the entry by index and leaf hash, in hex."""
+
+
+def key_in(given: str) -> str:
+    text = Path(given).read_text() if Path(given).is_file() else given
+    if (found := re.search(r"[^\s+`'\"]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]{43,}=*", text)) is None:
+        raise ValueError("--key names no verifier key")
+    return found.group()
 
 
 def signed(vkey: str, body: bytes, signatures: Sequence[tuple[str, bytes]]) -> bool:
@@ -153,7 +159,6 @@ class Source:
         raise Broken("missing", f"{names[0]} cannot be read")
 
     def tile(self, level: int | str, number: int, width: int) -> bytes:
-        """A tile, also out of one that has grown since. Raises `Broken`."""
         path = re.sub(r"(\d{3})(?=\d)", r"x\1/", f"{number:0{-(-len(str(number)) // 3) * 3}d}")
         return self.read(*[f"tile/{level}/{path}.p/{width}"] * (width < TILE), f"tile/{level}/{path}")
 
@@ -173,10 +178,7 @@ class Audit:
 
     def __init__(self, source: Source, asked: Namespace) -> None:
         self.source, self.state, self.asked = source, Path(asked.state or os.devnull), asked
-        key = VKEY.search(Path(asked.key).read_text() if Path(asked.key).exists() else asked.key)
-        if key is None:
-            raise ValueError("--key names no verifier key")
-        self.key, self.found, self.broken = key.group(), dict[str, Any](origin=key.group().split("+")[0]), list[Broken]()
+        self.key, self.broken, self.found = key_in(asked.key), list[Broken](), dict[str, Any]()
         state = json.loads((self.state.read_text() if self.state.exists() else "") or '{"seen": ""}')
         self.seen: str = state["seen"]
         self.roots = [checkpoint(note, self.key)[:2] for note in [self.seen, *(Path(it).read_text() for it in asked.seen)] if note]
@@ -192,10 +194,9 @@ class Audit:
         )
 
     def run(self) -> None:
-        """Raises `Broken` where it makes no sense to go on."""
         note = self.source.read("checkpoint").decode()
         size, root, by = checkpoint(note, self.key, Path(self.asked.policy or os.devnull).read_text())
-        self.found |= {"size": size, "root": root.hex(), "witnesses": by}
+        self.found |= {"origin": self.key.partition("+")[0], "size": size, "root": root.hex(), "witnesses": by}
         if self.roots and size < (before := max(self.roots)[0]):
             raise Broken("went_back", f"the log shows {size} entries and had {before}: an old checkpoint, or its tail was cut")
         if not self.source.url and not (self.source.root / "tile").exists():
@@ -255,7 +256,6 @@ class Audit:
             yield "hidden", "its entry is not shown"
 
     def apart(self, size: int, root: bytes) -> None:
-        """Entries that come without the log, each with its proof."""
         for item, raw in self.entries:
             hashed, proof = sha256(b"\0" + leaf_of(item, raw)).digest(), [*map(b64decode, item["proof"])]
             if root_by_proof(item["index"], size, hashed, proof) != root:

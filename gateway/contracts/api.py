@@ -12,13 +12,14 @@ from sqlalchemy import or_, select
 
 from gateway.access.decide import Access, refusal_code
 from gateway.audit.note import log_identity
+from gateway.audit.usage import usage
 from gateway.catalog.asyncapi import contract_document
 from gateway.catalog.directory import Catalog, DatasetView
 from gateway.catalog.documents import Slug
 from gateway.catalog.purposes import Purpose, purpose
 from gateway.contracts import examples
 from gateway.contracts.directory import Contracts, ContractView
-from gateway.contracts.documents import Act, ContractDocument, ContractPage, NewContract, Signing
+from gateway.contracts.documents import Act, ContractDocument, ContractPage, NewContract, Signing, UsageDay, UsageDocument
 from gateway.contracts.models import Contract
 from gateway.contracts.move import end, resume, sign, suspend
 from gateway.contracts.propose import Allowed, propose, terms_of
@@ -194,6 +195,14 @@ def read_schema(known: Read, request: Request) -> JSONResponse:
     """JSON Schema 2020-12 of an event's `data` after the obligations of this contract."""
     access: Access = request.app.state.access
     return JSONResponse(access.received_schema(known), media_type="application/schema+json")
+
+
+@router.get(
+    "/{contract_id}/usage", summary="What was delivered under a contract", response_model=UsageDocument, responses=_shows(examples.USAGE)
+)
+def read_usage(known: Read, session: Reading) -> UsageDocument:
+    """By day (UTC), events and bytes of events: added up from the releases in the audit log."""
+    return UsageDocument(days=[UsageDay(**day._asdict()) for day in usage(session, known.id)])
 
 
 @router.get(

@@ -93,11 +93,11 @@ class Book:
     def _tiles(self, folder: Path) -> None:
         for number, some in enumerate(parts(self.lines)):
             packed = b"".join(len(line.leaf).to_bytes(2) + line.leaf for line in some)
-            _put(folder, "entries", number, len(some), packed)
+            put(folder, "entries", number, len(some), packed)
         level, hashes = 0, [line.hash for line in self.lines]
         while hashes:
             for number, tile in enumerate(parts(hashes)):
-                _put(folder, level, number, len(tile), b"".join(tile))
+                put(folder, level, number, len(tile), b"".join(tile))
             level, hashes = level + 1, [root(tile) for tile in parts(hashes) if len(tile) == 256]
 
 
@@ -123,7 +123,7 @@ def parts(things: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (things[at : at + 256] for at in range(0, len(things), 256))
 
 
-def _put(folder: Path, level: int | str, number: int, width: int, data: bytes) -> None:
+def put(folder: Path, level: int | str, number: int, width: int, data: bytes) -> None:
     assert number < 1_000_000
     name = f"{number:03d}" if number < 1000 else f"x{number // 1000:03d}/{number % 1000:03d}"
     path = folder / "tile" / str(level) / (name + (f".p/{width}" if width < 256 else ""))

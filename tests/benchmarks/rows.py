@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import consents, inside, latency, live, sealing, throughput, tokens, withdrawal
+from tests.benchmarks import auditor, consents, inside, latency, live, sealing, throughput, tokens, withdrawal
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -43,6 +43,7 @@ ROWS = (
     Row(("decide_cached_us",), inside.decide_cached, 120),
     Row(("decide_opa_p99_ms",), inside.decide_opa, 120),
     Row(("verify_bearer_us", "verify_dpop_us"), tokens.verify, 60),
+    Row(("audit_verify_1m_s", "audit_verify_mb"), auditor.verify_1m, 600),
     Row(("token_per_s",), tokens.token_per_s, 120),
     Row(("added_latency_ms_p50", "added_latency_ms_p99"), latency.added_latency, 240),
     Row(("publish_batch_vs_producer",), throughput.publish_batch_vs_producer, 240),
@@ -69,6 +70,8 @@ GOALS = {
     "withdraw_p99_ms": Goal("<=", 250),
     "forbidden_after_withdraw": Goal("<=", 0),
     "token_per_s": Goal(">=", 250),
+    "audit_verify_1m_s": Goal("<=", 15),
+    "audit_verify_mb": Goal("<=", 300),
     "verify_bearer_us": Goal("<=", 100),
     "verify_dpop_us": Goal("<=", 300),
     "first_event_ms": Goal("<=", 150),

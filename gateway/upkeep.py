@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import anyio.to_thread
 import structlog
 from fastapi import FastAPI
 
+from gateway.audit.retention import forget_entries
+from gateway.audit.tiles import Tiles
 from gateway.consents import expiry as consents_expiry
 from gateway.contracts.expiry import expire_due
 from gateway.contracts.unacknowledged import any_overdue, suspend_overdue
@@ -54,12 +56,12 @@ async def tidy_forever(app: FastAPI) -> None:
     while True:
         await asyncio.sleep(TIDY_S)
         try:
-            await anyio.to_thread.run_sync(_tidy_up, app.state.database, app.state.settings)
+            await anyio.to_thread.run_sync(_tidy_up, app.state.database, app.state.settings, app.state.tiles)
         except Exception as error:  # noqa: BLE001 - the next round tries again
             log.warning("tidying_waits", reason=type(error).__name__)
 
 
-def _tidy_up(database: Database, settings: Settings) -> None:
+def _tidy_up(database: Database, settings: Settings, tiles: Tiles) -> None:
     at = now()
     with database.reading() as session:
         overdue = any_overdue(session, at)
@@ -73,3 +75,13 @@ def _tidy_up(database: Database, settings: Settings) -> None:
         registration_tokens.forget_old(session, at - timedelta(days=30))
         sign_ins.forget_old(session)
         digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())
+    if settings.audit_days is not None:
+        _forget_entries(database, tiles, at - timedelta(days=settings.audit_days))
+
+
+def _forget_entries(database: Database, tiles: Tiles, before: datetime) -> None:
+    """In transactions that are short enough for writers to wait for."""
+    gone = 1
+    while gone:
+        with database.transaction() as session:
+            gone = forget_entries(session, tiles, before)

@@ -27,7 +27,8 @@ RELEASES = 9
 def verify_1m(_stage: Stage) -> Measured:
     """Everything that the verifier checks, from the first leaf on: wall clock, and the most memory that it held."""
     with tempfile.TemporaryDirectory(prefix="exchange-log-") as folder:
-        vkey = _write_log(Path(folder), ENTRIES)
+        # Written by a process of its own: the memory of who starts a program counts as the program's own at first.
+        vkey = subprocess.run([sys.executable, "-m", __name__, folder], capture_output=True, text=True, check=True).stdout.strip()
         began = time.monotonic()
         words = [sys.executable, "-I", verify.__file__, folder, "--key", vkey]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -69,3 +70,7 @@ def _entry(index: int) -> Entry:
         return first[index]
     number, place = divmod(index - len(first), RELEASES + 1)
     return decision(number) if place == 0 else release(3, by=f"dec_{number}")
+
+
+if __name__ == "__main__":
+    print(_write_log(Path(sys.argv[1]), ENTRIES))

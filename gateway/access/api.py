@@ -22,7 +22,9 @@ OVERSEERS = frozenset({"privacy_officer", "auditor"})
 """The roles that see every decision."""
 DecisionId = Annotated[str, Path(pattern=r"^dec_[0-9a-z]{26}$", examples=["dec_01kaqv8f7e9n3p5r7t9w1y3a5c"])]
 RevisionId = Annotated[str, Path(pattern=r"^pol_[0-9a-z]{26}$", examples=["pol_01kaqv8f7e9n3p5r7t9w1y3a5c"])]
-ARCHIVE: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
+ARCHIVE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}, "example": "(a gzipped tar, in bytes)"}}}
+}
 EXAMPLE: dict[str, Any] = {
     "id": "dec_01kaqv8f7e9n3p5r7t9w1y3a5c",
     "at": "2026-11-23T12:00:00.250Z",

@@ -5,6 +5,7 @@ Proofs and leaves are public: they say of an entry no more than kind, time and c
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -189,7 +190,7 @@ def search_entries(
     if following is not None:
         url = request.url.include_query_params(after=following)
         response.headers["Link"] = f'<{request.app.state.settings.issuer}{url.path}?{url.query}>; rel="next"'
-    checkpoint = newest(tiles)
+    checkpoint = _newest_if_whole(tiles)
     items = [_show(row, caller, index, tiles, checkpoint) for row, index in rows[:limit]]
     return {"items": items, "next": following, "checkpoint": checkpoint.note.decode() if checkpoint else None}
 
@@ -200,7 +201,7 @@ def entry_by_hash(caller: Caller, session: Reading, tiles: LogTiles, leaf_hash: 
     caller may not see.
     """
     digest = bytes.fromhex(leaf_hash) if len(leaf_hash) == 64 else unb64(leaf_hash)
-    checkpoint = newest(tiles)
+    checkpoint = _newest_if_whole(tiles)
     leaf = session.scalars(select(AuditLeaf).where(AuditLeaf.leaf_hash == digest)).first()
     # What has no place yet is among few, and no index of the many has to be kept for it while they are written.
     here = AuditEntry.number == leaf.number if leaf else AuditEntry.number.in_(select(AuditPending.number))
@@ -248,6 +249,13 @@ def consistency(
         raise Invalid([{"pointer": "?from", "detail": "is after `to`"}])
     proof = prove_consistency(tiles, checkpoint, old, after)
     return {"from": old, "to": after, "proof": shown(proof), "checkpoint": checkpoint.note.decode()}
+
+
+def _newest_if_whole(tiles: Tiles) -> Checkpoint | None:
+    """Searching goes on where what is published is damaged: only without proofs."""
+    with suppress(ExchangeError):
+        return newest(tiles)
+    return None
 
 
 def _with_index(statement: Select[AuditEntry]) -> Select[AuditEntry, int | None]:

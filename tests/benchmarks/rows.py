@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import auditor, consents, inside, latency, live, sealing, throughput, tokens, withdrawal
+from tests.benchmarks import audit, auditor, consents, inside, latency, live, sealing, throughput, tokens, withdrawal
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -53,6 +53,11 @@ ROWS = (
     Row(("stream_1m_vs_1k_subjects",), live.stream_1m_vs_1k_subjects, 600),
     Row(("stream_10k_vs_10_contracts",), live.stream_10k_vs_10_contracts, 300),
     Row(("stream_with_vs_without_lease",), live.stream_with_vs_without_lease, 300),
+    Row(("audit_append_per_s", "audit_1m_vs_100k"), audit.append, 600),
+    Row(("audit_added_p99_ms",), audit.added, 120),
+    Row(("stream_with_vs_without_audit",), audit.streams, 300),
+    Row(("audit_proof_ms",), audit.proofs, 300),
+    Row(("audit_search_p99_ms",), audit.search, 600),
     Row(("withdraw_p99_ms", "forbidden_after_withdraw"), withdrawal.withdraw, 600),
 )
 GOALS = {
@@ -67,6 +72,12 @@ GOALS = {
     "stream_1m_vs_1k_subjects": Goal(">=", 0.9),
     "stream_10k_vs_10_contracts": Goal(">=", 0.9),
     "stream_with_vs_without_lease": Goal(">=", 0.95),
+    "audit_append_per_s": Goal(">=", 20_000),
+    "audit_1m_vs_100k": Goal(">=", 0.9),
+    "audit_added_p99_ms": Goal("<=", 10),
+    "stream_with_vs_without_audit": Goal(">=", 0.95),
+    "audit_proof_ms": Goal("<=", 5),
+    "audit_search_p99_ms": Goal("<=", 200),
     "withdraw_p99_ms": Goal("<=", 250),
     "forbidden_after_withdraw": Goal("<=", 0),
     "token_per_s": Goal(">=", 250),

@@ -20,9 +20,12 @@ BASES: Mapping[str, str] = {"consent": f"{DPV}Consent", "notice_with_opt_out": f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """What the record alone does not know: names of parties by identifier, purposes as {code, iri, title}, and where the exchange is."""
+    """What the record alone does not know: names of parties by identifier, purposes as {code, iri, title}, where the exchange is, and its
+    audit log: origin and verifier key.
+    """
 
     issuer: str
+    log: tuple[str, str]
     controller: str
     parties: Mapping[str, str]
     purposes: Sequence[Mapping[str, Any]]
@@ -44,6 +47,7 @@ def receipt(
         "iat": int(at.timestamp()),
         "jti": receipt_id,
         "receipt_metadata": {"schema_version": SCHEMA, "receipt_id": receipt_id},
+        "audit_log": {"origin": around.log[0], "key": around.log[1]},
         "record_metadata": {
             "schema_version": SCHEMA,
             "record_id": found.id,

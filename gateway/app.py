@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -28,8 +27,14 @@ from gateway.access.grounds import Grounds
 from gateway.access.opa import OpaEngine
 from gateway.access.revisions import Activation
 from gateway.audit import api as audit_api
+from gateway.audit import published_log
 from gateway.audit.denials import Denials
+from gateway.audit.note import log_signer
 from gateway.audit.release import AuditWriter
+from gateway.audit.sequencer import Sequencer
+from gateway.audit.tiles import Tiles
+from gateway.audit.witness_policy import read_policy
+from gateway.audit.witnesses import Witnesses
 from gateway.barrier import api as barrier_api
 from gateway.barrier.leases import Leases, Seat, lease_of
 from gateway.barrier.protocol import ENDED_ITSELF
@@ -41,25 +46,18 @@ from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
 from gateway.consents import erase
-from gateway.consents import expiry as consents_expiry
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
-from gateway.contracts.expiry import expire_due
-from gateway.contracts.unacknowledged import any_overdue, suspend_overdue
-from gateway.database import Database, now
+from gateway.database import Database
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
 from gateway.identity import (
     oauth,
-    onboarding,
     persons_api,
     registration_api,
     registration_endpoints,
-    registration_tokens,
     sign_in_pages,
-    sign_ins,
-    signing_keys,
 )
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.browser_sessions import BrowserSessions
@@ -74,7 +72,7 @@ from gateway.limits import Callers
 from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
-from gateway.notices.feed import Feed, forget_old
+from gateway.notices.feed import Feed
 from gateway.outward import Outward
 from gateway.remembered.follower import Follower
 from gateway.remembered.guard import Guard
@@ -88,13 +86,11 @@ from gateway.streams.log import EventLog, LogUnavailable
 from gateway.streams.recover import recover_forever
 from gateway.streams.sqlite_log import SQLiteLog
 from gateway.subjects import api as subjects_api
-from gateway.subjects import codes, digest
 from gateway.subjects.digest import Disclosures
+from gateway.upkeep import expire_forever, tidy_forever
 
 log = structlog.get_logger(__name__)
 
-EXPIRY_S = 2.0
-TIDY_S = 30.0
 TOPIC_S = 15.0
 CHECK_S = 4.0
 """How long a start waits for the place that remembers. After that it is asked again and again, and nothing is delivered before."""
@@ -120,6 +116,8 @@ def create_app(settings: Settings) -> FastAPI:
     state.database = Database(settings.resolved_database_url)
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database, lambda: state.replica.lease())  # noqa: PLW0108 - the replica comes last
+    state.tiles = Tiles(settings.resolved_audit_dir)
+    state.sequencer = _sequencer(state)
     state.denials = Denials(state.audit)
     state.identity = People(settings.issuer, state.keys, state.keks)
     state.catalog = Catalog()
@@ -147,6 +145,13 @@ def create_app(settings: Settings) -> FastAPI:
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
+
+
+def _sequencer(state: Any) -> Sequencer:
+    """Raises `SettingsRefused` if the file of witnesses is none."""
+    signer, file = log_signer(state.keys, state.settings), state.settings.audit_witnesses
+    witnesses = Witnesses(read_policy(file, signer.verifier), state.tiles) if file is not None else None
+    return Sequencer(state.database, state.tiles, signer, witnesses)
 
 
 def _open_the_door(state: Any) -> None:
@@ -249,8 +254,9 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
-    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, barrier_api, operations):
+    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, published_log, barrier_api, operations):
         app.include_router(room.router, dependencies=strict)
+    app.include_router(access_api.revisions, dependencies=strict)
     # OAuth's endpoints, and that to which a provider sends people back, ignore unknown parameters, as their RFCs ask.
     for others in (oauth, registration_endpoints, sign_in_pages, answers):
         app.include_router(others.router)
@@ -269,6 +275,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         leave()
         raise
     state.audit.start()
+    state.sequencer.start()
     state.denials.start()
     state.disclosures.start()
     await anyio.to_thread.run_sync(state.changes.start, lambda session: _load(app, session))
@@ -283,8 +290,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await state.replica.start()
     tasks = [
         asyncio.create_task(recover_forever(state.streams)),
-        asyncio.create_task(_expire_contracts(app)),
-        asyncio.create_task(_tidy(app)),
+        asyncio.create_task(expire_forever(app)),
+        asyncio.create_task(tidy_forever(app)),
         asyncio.create_task(state.follower.run()),
     ]
     log.info("started", environment=state.settings.environment, change=state.changes.applied)
@@ -326,6 +333,7 @@ def _stop(state: Any, leave: Any) -> None:
     state.denials.stop()
     state.disclosures.stop()
     state.audit.stop()
+    state.sequencer.stop()
     state.replica.stop()
     state.changes.stop()
     state.barrier.stop()
@@ -347,54 +355,3 @@ def _topic_maker(event_log: EventLog, loop: asyncio.AbstractEventLoop) -> Any:
             raise ExchangeError("log_unavailable", headers={"Retry-After": "2"}) from error
 
     return make_topic
-
-
-async def _expire_contracts(app: FastAPI) -> None:
-    """End contracts and consents whose time is over. Their events have stopped to the second; this writes it down."""
-    while True:
-        await asyncio.sleep(EXPIRY_S)
-        try:
-            await anyio.to_thread.run_sync(_expire, app)
-        except Exception as error:  # noqa: BLE001 - the next round tries again
-            log.warning("expiry_waits", reason=type(error).__name__)
-
-
-def _expire(app: FastAPI) -> None:
-    database: Database = app.state.database
-    if app.state.contracts.any_due(now()):
-        with database.transaction() as session:
-            expire_due(session, now())
-    with database.reading() as session:
-        consents_due = consents_expiry.any_due(session, now())
-    if app.state.identity.signing.any_due(now()):
-        with database.transaction() as session:
-            signing_keys.step(session, now(), token_lifetime_s=app.state.settings.token_lifetime_s)
-    if consents_due:
-        with database.transaction() as session:
-            consents_expiry.expire_due(session, now())
-
-
-async def _tidy(app: FastAPI) -> None:
-    """Now and then: suspend those who leave an erasure unacknowledged, and delete what has been kept long enough."""
-    while True:
-        await asyncio.sleep(TIDY_S)
-        try:
-            await anyio.to_thread.run_sync(_tidy_up, app.state.database, app.state.settings)
-        except Exception as error:  # noqa: BLE001 - the next round tries again
-            log.warning("tidying_waits", reason=type(error).__name__)
-
-
-def _tidy_up(database: Database, settings: Settings) -> None:
-    at = now()
-    with database.reading() as session:
-        overdue = any_overdue(session, at)
-    if overdue:
-        with database.transaction() as session:
-            suspend_overdue(session, at)
-    with database.transaction() as session:
-        forget_old(session, at - timedelta(days=settings.notices_days))
-        codes.forget_expired(session, at)
-        onboarding.forget_old(session, at)
-        registration_tokens.forget_old(session, at - timedelta(days=30))
-        sign_ins.forget_old(session)
-        digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())

@@ -22,6 +22,9 @@ from gateway.access.decision import ENTRYPOINT, PolicyUnavailable
 from gateway.access.models import PolicyRevision
 from gateway.app import create_app
 from gateway.audit.models import AuditEntry
+from gateway.audit.publish import hold_against, read_published
+from gateway.audit.sequence import LogStopped, look
+from gateway.audit.sequencer import Sequencer
 from gateway.barrier.models import Lease
 from gateway.changes import hold_the_only_seat, last
 from gateway.database import now
@@ -66,7 +69,7 @@ def examine(settings: Settings, *, least_free: int = FREE_BYTES) -> Iterator[Fin
         database = _database(app)
         yield database
         if database.well:
-            yield from (look(app) for look in (_gateway, _clock, _policy, _sealing))
+            yield from (look(app) for look in (_gateway, _clock, _policy, _sealing, _audit_log))
             yield asyncio.run(_memory(app))
         yield asyncio.run(_log(app))
     finally:
@@ -145,6 +148,23 @@ def _sealing(app: FastAPI) -> Finding:
         mend = "Readers and publishers wait for it: bring it back; if it is lost for good, see `exchange keys give-up-lost --help`."
         return Finding("sealing", False, f"a key-encryption key is away: {'; '.join(away)}. {mend}")
     return Finding("sealing", True, f"every key-encryption key is there; {sum(count for _, count in wrapped)} keys of people are wrapped")
+
+
+def _audit_log(app: FastAPI) -> Finding:
+    """Whether what is published and the database are one history, and whether witnesses have seen it."""
+    sequencer: Sequencer = app.state.sequencer
+    try:
+        published = read_published(sequencer.tiles, sequencer.signer.verifier)
+        with app.state.database.reading() as session:
+            tree = look(session)
+        hold_against(published, tree)
+        state = sequencer.state
+    except (LogStopped, OSError) as error:
+        mend = "No gateway signs more. After a restored database run `exchange restore`; else find out who changed what."
+        return Finding("audit log", False, f"{str(error) or type(error).__name__}. {mend}")
+    if state == "quorum_missing":
+        return Finding("audit log", False, f"{published.size} entries are published, without the quorum of witnesses: see who is away.")
+    return Finding("audit log", True, f"{published.size} entries are published at {sequencer.tiles.folder}")
 
 
 def _policy(app: FastAPI) -> Finding:

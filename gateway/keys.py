@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, OKPKey
 
 from gateway.errors import SettingsRefused
 
@@ -28,10 +28,13 @@ SigningUse = Literal["token", "policy_bundle", "receipt"]
 SIGNING_USES: tuple[SigningUse, ...] = get_args(SigningUse)
 KEY_ENCRYPTION = "key_encryption"
 """The use of the keys that wrap subjects' keys: see `gateway/key_encryption.py`."""
+AUDIT_LOG = "audit_log"
+"""The use of the Ed25519 key that signs the audit log's checkpoints: see `gateway/audit/note.py`."""
 ADDED: tuple[frozenset[str], ...] = (
     frozenset({"withdrawal_code", "receipt", KEY_ENCRYPTION}),
     frozenset({"dpop_nonce"}),
     frozenset({"person"}),
+    frozenset({AUDIT_LOG}),
 )
 """The uses that each version of the key file added to the one before. A file says its version (`v`), and so what it may lack;
 the first two both say 1: of those, one that has none of the first additions is of before them.
@@ -67,10 +70,11 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys as they were read. Secrets by use, ES256 signing keys by use."""
+    """The keys as they were read. Secrets by use, ES256 signing keys by use, the audit log's Ed25519 key."""
 
     secrets: dict[SecretUse, SecretKey]
     signing: dict[SigningUse, ECKey]
+    audit_log: OKPKey
 
     def __repr__(self) -> str:
         return f"Keys({', '.join(key.id for key in self.secrets.values())})"
@@ -98,18 +102,23 @@ def read_keys(path: Path) -> Keys:
     document = _document(path)
     held: dict[SecretUse, SecretKey] = {}
     signing: dict[SigningUse, ECKey] = {}
+    audit_log: OKPKey | None = None
     for entry in document["keys"]:
         if entry["use"] in SECRET_USES:
             held[entry["use"]] = SecretKey(entry["id"], entry["use"], unb64(entry["value"]))
         elif entry["use"] in SIGNING_USES:
             signing[entry["use"]] = ECKey.import_key(entry["jwk"])
-    missing = (set(SECRET_USES) - set(held)) | (set(SIGNING_USES) - set(signing))
-    if missing:
+        elif entry["use"] == AUDIT_LOG:
+            audit_log = OKPKey.import_key(entry["jwk"])
+    missing: set[str] = (set(SECRET_USES) - set(held)) | (set(SIGNING_USES) - set(signing))
+    if audit_log is None:
+        missing.add(AUDIT_LOG)
+    if missing or audit_log is None:
         lacking = f"The key file {path} has no key for {', '.join(sorted(missing))}"
         if missing <= _still_to_come(document):
             raise SettingsRefused(f"{lacking}: it is of an earlier version. Run `exchange migrate`, which adds what is new.")
         raise SettingsRefused(f"{lacking}: bring it back from your backup.")
-    return Keys(held, signing)
+    return Keys(held, signing, audit_log)
 
 
 def complete_keys(path: Path) -> list[str]:
@@ -119,7 +128,7 @@ def complete_keys(path: Path) -> list[str]:
     """
     document = _document(path)
     held, to_come = {entry["use"] for entry in document["keys"]}, _still_to_come(document)
-    lost = {*SECRET_USES, *SIGNING_USES} - held - to_come
+    lost = {*SECRET_USES, *SIGNING_USES, AUDIT_LOG} - held - to_come
     added = [entry for entry in _all_new() if entry["use"] in to_come - held] if not lost else []
     if added:
         _replace(path, {"v": len(ADDED), "keys": [*document["keys"], *added]})
@@ -174,7 +183,12 @@ def _write(descriptor: int, document: dict[str, Any]) -> None:
 
 
 def _all_new() -> list[dict[str, Any]]:
-    return [*_new_secrets(), *_new_signing_keys(), _new_key_encryption_key()]
+    return [*_new_secrets(), *_new_signing_keys(), _new_audit_log_key(), _new_key_encryption_key()]
+
+
+def _new_audit_log_key() -> dict[str, Any]:
+    key = OKPKey.generate_key("Ed25519", private=True)
+    return {"id": f"{AUDIT_LOG}-1", "use": AUDIT_LOG, "jwk": key.as_dict(private=True, kid=key.thumbprint())}
 
 
 def _new_key_encryption_key() -> dict[str, Any]:

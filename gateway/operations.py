@@ -13,11 +13,14 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.staticfiles import StaticFiles
 
 from gateway.access.decision import PolicyUnavailable
+from gateway.audit.sequencer import Sequencer
 from gateway.browser import DOCUMENTATION, security_txt
 from gateway.errors import ExchangeError
 from gateway.streams.log import LogUnavailable
 
 router = APIRouter(tags=["operations"])
+
+PARTS = {"database": "ok", "policy": "ok", "log": "ok", "audit": "ok", "audit_log": "ok"}
 
 
 @router.get("/livez", summary="Does the process answer", responses={200: {"content": {"application/json": {"example": {"live": True}}}}})
@@ -28,18 +31,13 @@ async def livez() -> dict[str, bool]:
 @router.get(
     "/readyz",
     summary="Is it ready to be asked",
-    responses={
-        200: {
-            "content": {
-                "application/json": {"example": {"ready": True, "parts": {"database": "ok", "audit": "ok", "policy": "ok", "log": "ok"}}}
-            }
-        }
-    },
+    responses={200: {"content": {"application/json": {"example": {"ready": True, "parts": PARTS}}}}},
 )
 async def readyz(request: Request) -> JSONResponse:
     """Ready if database and audit are; the log and the policy engine are listed, and answer for themselves where they are needed.
 
-    A database that `went_back` lacks what was forbidden: it is refused until `exchange restore` has applied that again.
+    `audit_log` is `stopped` if nothing more is signed, `quorum_missing` if the newest checkpoint lacks witnesses. A database that
+    `went_back` lacks what was forbidden: it is refused until `exchange restore` has applied that again.
     """
     state = request.app.state
     parts = {
@@ -48,10 +46,18 @@ async def readyz(request: Request) -> JSONResponse:
         "log": await _state(state.log.ping),
     }
     parts["audit"] = "ok" if state.audit.alive else "away"
+    parts["audit_log"] = await _audit_log(state.sequencer)
     if state.follower.standing.value == "went_back":
         parts["database"] = "went_back"
     ready = parts["database"] == parts["audit"] == "ok"
     return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503)
+
+
+async def _audit_log(sequencer: Sequencer) -> str:
+    try:
+        return await anyio.to_thread.run_sync(lambda: sequencer.state)
+    except (ExchangeError, OSError):
+        return "away"
 
 
 async def _state(ping: Callable[[], Awaitable[Any]]) -> str:

@@ -18,7 +18,9 @@ from sqlalchemy.orm import Session
 
 from consent.erasure import erased_by
 from gateway.app import create_app
+from gateway.audit.adopt import adopt
 from gateway.audit.record import Entry, record
+from gateway.audit.sequence import LogStopped
 from gateway.changes import Counter, hold_the_only_seat, last, note
 from gateway.database import Database, new_id
 from gateway.errors import SettingsRefused
@@ -49,7 +51,8 @@ class Reapplied:
 class Restored:
     """What a restoration found and did. `missing` counts what the database lacked of what is remembered; 0: nothing was to be done.
 
-    `change` is the number of the last change now. With `dry_run` all was tried and nothing was written.
+    `change` is the number of the last change now; `adopted` counts the entries of the audit log that are published and lost, whose leaves
+    the database has again. With `dry_run` all was tried and nothing was written.
     """
 
     dry_run: bool
@@ -57,6 +60,7 @@ class Restored:
     remembered: int = 0
     missing: int = 0
     change: int = 0
+    adopted: int = 0
     reapplied: list[Reapplied] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
 
@@ -89,7 +93,9 @@ async def _restore(state: Any, *, dry_run: bool, progress: Progress) -> Restored
     event_log: EventLog = state.log
     await event_log.start()
     try:
-        return await redo(state.database, state.keys, state.follower.place, dry_run=dry_run, progress=progress)
+        done = await redo(state.database, state.keys, state.follower.place, dry_run=dry_run, progress=progress)
+        await anyio.to_thread.run_sync(_adopt, state, done)
+        return done
     finally:
         await event_log.stop()
 
@@ -147,6 +153,17 @@ def _finish(database: Database, done: Restored) -> None:
             "by_hand": str(len(done.by_hand)),
         }
         record(session, Entry(kind="database", action="restored", change=done.change, detail=detail))
+
+
+def _adopt(state: Any, done: Restored) -> None:
+    """Let the audit log go on from what is published."""
+    try:
+        with _transaction(state.database, dry_run=done.dry_run) as session:
+            done.adopted = adopt(session, state.tiles, state.sequencer.signer.verifier)
+            if done.adopted:
+                record(session, Entry(kind="database", action="log_adopted", detail={"entries": str(done.adopted)}))
+    except LogStopped as error:
+        done.by_hand.append(f"the audit log: {error}")
 
 
 @contextmanager

@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     anonymous_streams: int = Field(2, ge=0, description="Open streams without a token, per address.")
     cache_mb: int = Field(64, ge=1, description="Memory for decoded blocks of the log, and as much for what contracts see of them, in MiB.")
     notices_days: int = Field(90, ge=8, description="Days that an organization finds a notice in its feed.")
+    audit_dir: Path | None = Field(
+        None, description="Where the published audit log lives, for all replicas; by default `audit` in the data directory."
+    )
+    audit_witnesses: Path | None = Field(None, description="The witnesses of the audit log and the quorum of them, as C2SP tlog-policy.")
+    audit_days: int | None = Field(None, ge=30, description="Days after which an audit entry and its salt are deleted; empty: never.")
     disclosures_days: int = Field(730, ge=1, description="Days that a person is told of who received something about them.")
     sessions_per_minute: int = Field(10, ge=1, description="Codes of persons that are tried, per address.")
     registrations_per_minute: int = Field(20, ge=1, description="Organizations asked for and calls of registration, per address.")
@@ -104,6 +109,10 @@ class Settings(BaseSettings):
     @property
     def resolved_key_file(self) -> Path:
         return self.key_file or self.data_dir / "keys.json"
+
+    @property
+    def resolved_audit_dir(self) -> Path:
+        return self.audit_dir or self.data_dir / "audit"
 
     @property
     def development(self) -> bool:

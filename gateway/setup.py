@@ -11,6 +11,7 @@ from sqlalchemy import not_, select
 
 from consent.sealing import KeyLost, give_up, rewrap
 from gateway.access.revisions import active, install, read_files
+from gateway.audit.note import log_identity
 from gateway.audit.record import Entry, record
 from gateway.barrier.leases import Leases, lease_of
 from gateway.barrier.models import Lease
@@ -23,7 +24,7 @@ from gateway.identity.local_accounts import LocalAccounts
 from gateway.identity.models import Organization
 from gateway.identity.setup import found
 from gateway.key_encryption import KeyEncryptionKeys
-from gateway.keys import add_key_encryption_key, complete_keys, read_keys, write_keys
+from gateway.keys import AUDIT_LOG, add_key_encryption_key, complete_keys, read_keys, write_keys
 from gateway.migrations import upgrade
 from gateway.resources import POLICIES
 from gateway.settings import Settings
@@ -258,11 +259,16 @@ def rotate_signing_key(settings: Settings, use: signing_keys.Use, *, at_once: bo
 
 
 def list_signing_keys(settings: Settings) -> list[dict[str, str | None]]:
-    """Each signing key: identifier, use, state, where its private half is, and when that state ends. Raises `database_unavailable`."""
+    """Each signing key: identifier, use, state, where its private half is, and when that state ends; of the audit log its verifier key.
+
+    Raises `database_unavailable`.
+    """
     keys = read_keys(settings.resolved_key_file)
     database = Database(settings.resolved_database_url)
     try:
         with database.reading() as session:
-            return signing_keys.shown(session, keys)
+            rotating = signing_keys.shown(session, keys)
     finally:
         database.close()
+    _, vkey = log_identity(keys, settings)
+    return [*rotating, {"use": AUDIT_LOG, "key_id": vkey, "state": "signing", "due_at": None, "kept": "key file"}]

@@ -19,7 +19,9 @@ from starlette.testclient import TestClient
 from consent.index import ConsentIndex
 from gateway.answers import answer_errors
 from gateway.audit import api as audit_api
+from gateway.audit import published_log
 from gateway.audit.record import Entry, record
+from gateway.audit.tiles import Tiles
 from gateway.barrier.leases import Leases, Seat
 from gateway.barrier.replica import Replica
 from gateway.barrier.wait import Barrier
@@ -114,11 +116,13 @@ class City:
 
     def _app(self) -> FastAPI:
         app = FastAPI(dependencies=[Depends(refuse_unknown_query)], lifespan=self._lifespan)
+        app.state.tiles = Tiles(self.settings.resolved_audit_dir)
         app.state.callers = Callers(6000, 12_000)
         app.state.contracts, app.state.withdrawals = Contracts(), Requests(self.settings.withdrawals_per_minute, "withdrawals")
         for name in ("settings", "keys", "database", "changes", "barrier", "identity", "catalog", "consents"):
             setattr(app.state, name, getattr(self, name))
         app.include_router(audit_api.router)
+        app.include_router(published_log.router)
         app.include_router(consents_api.router)
         app.include_router(erase.router)
         answer_errors(app)

@@ -27,6 +27,7 @@ INSTALLED = {
     "go_client",
     "clients_python",
     "browser",
+    "tlog_programs",
 }
 # What only the real set has: a test that takes one of these and `engines` runs on that set alone.
 SERVERS = {"kafka", "postgres"}
@@ -105,6 +106,12 @@ def databases_of_a_module(request: pytest.FixtureRequest) -> Iterator[None]:
 def opa_binary() -> Path:
     """The program `opa`: to start an `Opa`, or for `opa test`, `opa check`."""
     return install.opa_binary()
+
+
+@pytest.fixture(scope="session")
+def tlog_programs() -> Path:
+    """The folder of others' programs that verify and witness transparency logs."""
+    return install.tlog_programs()
 
 
 @pytest.fixture(scope="session")

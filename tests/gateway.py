@@ -41,8 +41,8 @@ class GatewayFailed(Exception):
 class Gateway:
     """`exchange serve` in a folder of its own. `start()` again after `kill()` keeps ports, database and log.
 
-    `beside` another it is a further replica of that exchange: of one database, log, key file and issuer, at ports and with an OPA of
-    its own.
+    `beside` another it is a further replica of that exchange: of one database, log, audit log, key file and issuer, at ports and with
+    an OPA of its own.
     """
 
     engines: Engines
@@ -61,6 +61,7 @@ class Gateway:
         self.log = self.folder / "gateway.log"
         self.issuer: str = self.beside.issuer if self.beside else self.url
         self.key_file: Path = self.beside.key_file if self.beside else self.folder / "keys.json"
+        self.audit_dir: Path = self.beside.audit_dir if self.beside else self.folder / "audit"
         self._token: str = self.beside._token if self.beside else secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
         self.minted: Minted = self.beside.minted if self.beside else Minted()
@@ -81,6 +82,7 @@ class Gateway:
             admin_port=self.admin_port,
             data_dir=self.folder,
             key_file=self.key_file,
+            audit_dir=self.audit_dir,
             database_url=self.database_url,
             log_url=self.engines.log_url,
             policy_url=self.opa.url if self.opa else "",
@@ -188,6 +190,7 @@ class Gateway:
             "EXCHANGE_ADMIN_PORT": str(settings.admin_port),
             "EXCHANGE_DATA_DIR": str(settings.data_dir),
             "EXCHANGE_KEY_FILE": str(settings.key_file),
+            "EXCHANGE_AUDIT_DIR": str(settings.audit_dir),
             "EXCHANGE_DATABASE_URL": settings.database_url,
             "EXCHANGE_LOG_URL": settings.log_url,
             "EXCHANGE_POLICY_URL": settings.policy_url,

@@ -33,7 +33,19 @@ def sick(settings: Settings) -> dict[str, str]:
 
 def test_an_exchange_that_was_just_set_up_is_well(settings: Settings) -> None:
     assert sick(settings) == {}
-    assert set(findings(settings)) == {"settings", "disk", "keys", "database", "gateway", "clock", "policy", "sealing", "memory", "log"}
+    assert set(findings(settings)) == {
+        "settings",
+        "disk",
+        "keys",
+        "database",
+        "gateway",
+        "clock",
+        "policy",
+        "sealing",
+        "memory",
+        "log",
+        "audit log",
+    }
 
 
 def test_nothing_set_up_is_the_first_thing_to_say(tmp_path: Path) -> None:

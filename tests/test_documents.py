@@ -12,7 +12,7 @@ from gateway.access.decision import ENFORCED, PROMISED
 from gateway.errors import catalogue
 from gateway.identity.roles import ROLES
 from gateway.identity.scopes import SCOPES
-from gateway.keys import KEY_ENCRYPTION, SECRET_USES, SIGNING_USES
+from gateway.keys import AUDIT_LOG, KEY_ENCRYPTION, SECRET_USES, SIGNING_USES
 from gateway.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +42,7 @@ def reasons_of_the_code() -> set[str]:
     ("heading", "has"),
     [
         ("Settings", {f"EXCHANGE_{name.upper()}" for name in Settings.model_fields}),
-        ("Keys", {*SECRET_USES, *SIGNING_USES, KEY_ENCRYPTION}),
+        ("Keys", {*SECRET_USES, *SIGNING_USES, AUDIT_LOG, KEY_ENCRYPTION}),
         ("Metrics", metrics_of_the_code()),
         ("Scopes", set(SCOPES)),
         ("Roles", set(ROLES)),

@@ -1,23 +1,30 @@
-"""Decisions over HTTP: one that was made, with what it was made from."""
+"""Decisions over HTTP: one that was made, with what it was made from, and the policy that made it."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from gateway.access.models import DecisionRow
+from gateway.access.bundle import MEDIA_TYPE
+from gateway.access.models import DecisionRow, PolicyRevision
+from gateway.access.revisions import bundle_of
 from gateway.database import Reading, rfc3339
 from gateway.errors import ExchangeError
 from gateway.identity.principal import Allow, Principal
 
 router = APIRouter(prefix="/v1/decisions", tags=["access"])
+revisions = APIRouter(prefix="/v1/policies/revisions", tags=["access"])
 
 OVERSEERS = frozenset({"privacy_officer", "auditor"})
 """The roles that see every decision."""
 DecisionId = Annotated[str, Path(pattern=r"^dec_[0-9a-z]{26}$", examples=["dec_01kaqv8f7e9n3p5r7t9w1y3a5c"])]
+RevisionId = Annotated[str, Path(pattern=r"^pol_[0-9a-z]{26}$", examples=["pol_01kaqv8f7e9n3p5r7t9w1y3a5c"])]
+ARCHIVE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}, "example": "(a gzipped tar, in bytes)"}}}
+}
 EXAMPLE: dict[str, Any] = {
     "id": "dec_01kaqv8f7e9n3p5r7t9w1y3a5c",
     "at": "2026-11-23T12:00:00.250Z",
@@ -77,3 +84,16 @@ def read_decision(decision_id: DecisionId, caller: Annotated[Principal, Allow()]
         until=rfc3339(row.until),
         facts=json.loads(row.facts),
     )
+
+
+@revisions.get("/{revision_id}/bundle", summary="The bundle of a revision", response_class=Response, responses=ARCHIVE)
+def read_bundle(revision_id: RevisionId, caller: Annotated[Principal, Allow()], session: Reading, request: Request) -> Response:
+    """OPA's signed archive of modules and rule sheets, to the auditor and the privacy officer.
+
+    Its content digest stands in the audit entry that made the revision active. Raises `not_found`.
+    """
+    row = session.get(PolicyRevision, revision_id)
+    if row is None or not caller.roles & OVERSEERS:
+        raise ExchangeError("not_found")
+    archive = bundle_of(row, request.app.state.keys.signing["policy_bundle"])
+    return Response(archive, media_type=MEDIA_TYPE, headers={"ETag": f'"{row.digest}"'})

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -218,7 +219,7 @@ class Access:
                     purpose=question.purpose,
                     decision=decision.id,
                     revision=decision.revision,
-                    detail={"answer": "allow"} if decision.allow else {"answer": "deny", "reasons": " ".join(decision.codes)},
+                    detail=_told(decision),
                     provider=question.dataset.owner_id,
                     consumer=contract.consumer_id if contract else (caller.organization_id if caller else None),
                 ),
@@ -241,6 +242,18 @@ def _obey(answer: Answer, question: Question, at: datetime, facts: bytes) -> Dec
         until=until,
         facts=facts,
     )
+
+
+def _told(decision: Decision) -> dict[str, str]:
+    """What the audit entry says of it: the answer, and the digests by which nobody can change later what it was made from."""
+    answer = {"allow": decision.allow, "reasons": decision.reasons, "obligations": decision.obligations}
+    digests = {
+        "facts_digest": sha256(decision.facts).hexdigest(),
+        "answer_digest": sha256(orjson.dumps(answer, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+    }
+    if decision.allow:
+        return {"answer": "allow"} | digests
+    return {"answer": "deny", "reasons": " ".join(decision.codes)} | digests
 
 
 def refusal_code(codes: Sequence[str]) -> str:

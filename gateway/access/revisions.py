@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from gateway.access.bundle import build_bundle
+from gateway.access.bundle import build_bundle, content_digest
 from gateway.access.decision import PolicyEngine, PolicyUnavailable
 from gateway.access.models import PolicyRevision
 from gateway.access.vetting import vet
@@ -52,7 +52,7 @@ def install(session: Session, files: Mapping[str, str], *, actor: str | None = N
         former.state = "retired"
     session.add(revision)
     change = note(session, "policy_activated", revision.id)
-    detail = {"digest": revision.digest, "state": "installed"}
+    detail = {"digest": revision.digest, "bundle_digest": bundle_digest(revision), "state": "installed"}
     record(session, Entry(kind="policy", action="activate", actor=actor, revision=revision.id, change=change, detail=detail))
     return revision
 
@@ -65,6 +65,11 @@ def active(session: Session) -> PolicyRevision | None:
 def bundle_of(revision: PolicyRevision, key: ECKey) -> bytes:
     """The signed bundle that the engines are given: modules without tests, and the rule sheets as data."""
     return build_bundle(revision.id, modules_of(revision.files), {"exchange": {"rules": sheets_of(revision.files)}}, key)
+
+
+def bundle_digest(revision: PolicyRevision) -> str:
+    """SHA-256, in hex, of what the bundle holds: the audit entry of its activation has it, and who replays a decision compares it."""
+    return content_digest(revision.id, modules_of(revision.files), {"exchange": {"rules": sheets_of(revision.files)}})
 
 
 def modules_of(files: Mapping[str, str]) -> dict[str, str]:

@@ -1,18 +1,27 @@
-"""The auditor's search. An auditor finds every entry, an organization those in which it is actor, provider or consumer."""
+"""The auditor's search, and proofs. An auditor finds every entry, an organization those in which it is actor, provider or consumer.
+
+Proofs and leaves are public: they say of an entry no more than kind, time and commitment, and go to whoever may search at all.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
 
-from gateway.audit.models import AuditEntry
+from gateway.audit.models import AuditEntry, AuditLeaf, AuditPending
+from gateway.audit.note import Checkpoint
+from gateway.audit.proofs import TEXT, newest, path_of, prove, prove_consistency, shown
+from gateway.audit.tiles import Tiles
 from gateway.database import Reading, rfc3339
-from gateway.errors import ExchangeError
+from gateway.errors import ExchangeError, Invalid
 from gateway.http import Limit, Time
 from gateway.identity.principal import Allow, Principal
 from gateway.keys import b64, unb64
@@ -20,6 +29,8 @@ from gateway.keys import b64, unb64
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 AUDITOR = "auditor"
+OUT_OF_ORDER = timedelta(minutes=10)
+"""More than by which an entry's time may be before that of a lower number: clocks of replicas, and how long a transaction takes."""
 Caller = Annotated[Principal, Allow("audit:read")]
 Name = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 Number = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="The `next` of the page before.")]
@@ -27,6 +38,16 @@ LeafHash = Annotated[
     str,
     Path(pattern=r"^([0-9a-f]{64}|[A-Za-z0-9_-]{43})$", description="The hash in `Audit-Entry`, as base64url without padding or as hex."),
 ]
+MOST = 2**53 - 1
+Index = Annotated[int, Path(ge=0, le=MOST, description="The entry's place in the log.")]
+
+
+async def _tiles(request: Request) -> Tiles:
+    tiles: Tiles = request.app.state.tiles
+    return tiles
+
+
+LogTiles = Annotated[Tiles, Depends(_tiles)]
 SHOWN: dict[str, Any] = {
     "index": None,
     "at": "2026-11-23T12:00:00.250Z",
@@ -50,6 +71,19 @@ SHOWN: dict[str, Any] = {
 }
 
 
+CHECKPOINT = """exchange.example/audit
+2
+rbl5vPHj6WiFRZd7rjBY/2M2u9KxnEwlfAujo3o6Wtg=
+
+— exchange.example/audit Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
+"""
+LEAF = '{"at":"2026-11-23T12:00:00.250Z","commitment":"3hBZFlCmJYDcBfDSHLVYJUOcCfuUhA2Zk2o5zCO0z0g","kind":"decision","v":1}'
+PROOF = ["PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw="]
+PROVED: dict[str, Any] = {"index": 1, "leaf": LEAF, "proof": PROOF, "checkpoint": CHECKPOINT}
+CONSISTENT: dict[str, Any] = {"from": 1, "to": 2, "proof": PROOF, "checkpoint": CHECKPOINT}
+AS_TEXT = f"c2sp.org/tlog-proof@v1\nindex 1\n{PROOF[0]}\n\n{CHECKPOINT}"
+
+
 class Opening(BaseModel):
     """What `ranges` commits to, by partition: the span granted (its first offset, the one after its last), the last position that left."""
 
@@ -59,7 +93,11 @@ class Opening(BaseModel):
 
 
 class Item(BaseModel):
-    """An entry with what proves it: SHA-256(salt || canonical entry) is the commitment of the leaf with this hash."""
+    """An entry with what proves it: SHA-256(salt || canonical entry) is the commitment of the leaf with this hash.
+
+    `index` is the leaf's place in the tree, null until it has one; `proof` leads from it to the checkpoint's root (RFC 6962 section
+    2.1.1), null until it is published, within a second or two. Both are in standard base64.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [SHOWN]})
 
@@ -70,15 +108,53 @@ class Item(BaseModel):
     salt: str
     leaf_hash: str
     opening: Opening | None = None
+    proof: list[str] | None = None
 
 
 class Page(BaseModel):
-    """Entries in the order in which they were written."""
+    """Entries in the order in which they were written, and the checkpoint that their proofs lead to; null before the first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [SHOWN], "next": None}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [SHOWN], "next": None, "checkpoint": CHECKPOINT}]})
 
     items: list[Item]
     next: str | None
+    checkpoint: str | None
+
+
+class Inclusion(BaseModel):
+    """That a leaf is in the log. `leaf` is its text, of which `leaf_hash` is SHA-256(0x00 || leaf)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [PROVED | {"leaf_hash": SHOWN["leaf_hash"]}]})
+
+    index: int
+    leaf_hash: str
+    leaf: str
+    proof: list[str]
+    checkpoint: str
+
+
+class Found(Item):
+    """The entry of a receipt, its leaf and its checkpoint. Where retention has deleted the entry, what is public is left of it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [SHOWN | {"index": 1, "leaf": LEAF, "proof": PROOF, "checkpoint": CHECKPOINT}]}
+    )
+
+    entry: dict[str, Any] = {}
+    salt: str = ""
+    leaf: str = ""
+    checkpoint: str | None = None
+
+
+class Consistency(BaseModel):
+    """That the log of `to` entries begins with that of `from` (RFC 6962 section 2.1.2)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CONSISTENT]}, populate_by_name=True)
+
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+    proof: list[str]
+    checkpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +177,102 @@ def search_entries(
     caller: Caller,
     session: Reading,
     search: Annotated[Search, Depends()],
+    tiles: LogTiles,
     request: Request,
     response: Response,
     limit: Limit = 50,
     after: Number = None,
 ) -> Any:
     """Entries that fit every parameter, oldest first; pages are stable while entries are added."""
-    statement = _matching(caller, search).where(AuditEntry.number > int(after or 0))
-    rows = list(session.scalars(statement.order_by(AuditEntry.number).limit(limit + 1)))
-    following = str(rows[limit - 1].number) if len(rows) > limit else None
+    statement = _with_index(_matching(caller, search)).where(AuditEntry.number > int(after or 0))
+    rows = session.execute(statement.order_by(AuditEntry.number).limit(limit + 1)).all()
+    following = str(rows[limit - 1][0].number) if len(rows) > limit else None
     if following is not None:
         url = request.url.include_query_params(after=following)
         response.headers["Link"] = f'<{request.app.state.settings.issuer}{url.path}?{url.query}>; rel="next"'
-    return {"items": [_show(row, caller) for row in rows[:limit]], "next": following}
+    checkpoint = _newest_if_whole(tiles)
+    items = [_show(row, caller, index, tiles, checkpoint) for row, index in rows[:limit]]
+    return {"items": items, "next": following, "checkpoint": checkpoint.note.decode() if checkpoint else None}
 
 
-@router.get("/entries/by-hash/{leaf_hash}", summary="The entry of a receipt", response_model=Item, response_model_exclude_unset=True)
-def entry_by_hash(caller: Caller, session: Reading, leaf_hash: LeafHash) -> Any:
-    """The entry whose leaf hash stands in an `Audit-Entry` header. Raises `not_found` also for what the caller may not see."""
+@router.get("/entries/by-hash/{leaf_hash}", summary="The entry of a receipt", response_model=Found, response_model_exclude_unset=True)
+def entry_by_hash(caller: Caller, session: Reading, tiles: LogTiles, leaf_hash: LeafHash) -> Any:
+    """The entry whose leaf hash stands in an `Audit-Entry` header, and where in the log it is. Raises `not_found` also for what the
+    caller may not see.
+    """
     digest = bytes.fromhex(leaf_hash) if len(leaf_hash) == 64 else unb64(leaf_hash)
-    row = session.scalars(_visible(caller).where(AuditEntry.leaf_hash == digest)).one_or_none()
+    checkpoint = _newest_if_whole(tiles)
+    leaf = session.scalars(select(AuditLeaf).where(AuditLeaf.leaf_hash == digest)).first()
+    # What has no place yet is among few, and no index of the many has to be kept for it while they are written.
+    here = AuditEntry.number == leaf.number if leaf else AuditEntry.number.in_(select(AuditPending.number))
+    row = session.scalars(_visible(caller).where(here, AuditEntry.leaf_hash == digest)).one_or_none()
     if row is None:
+        return _left(session, tiles, checkpoint, leaf)
+    found = _show(row, caller, leaf.index if leaf else None, tiles, checkpoint)
+    return found | {"leaf": row.leaf.decode(), "checkpoint": checkpoint.note.decode() if checkpoint else None}
+
+
+@router.get(
+    "/entries/{index}/proof",
+    summary="That an entry is in the log",
+    response_model=Inclusion,
+    responses={200: {"content": {TEXT: {"schema": {"type": "string"}, "example": AS_TEXT}}}},
+)
+def entry_proof(
+    _caller: Caller, tiles: LogTiles, index: Index, accept: Annotated[str, Header(description="`text/plain`: as C2SP tlog-proof.")] = ""
+) -> Any:
+    """The leaf of this index and its proof against the newest checkpoint. Raises `not_found` for what is not published yet."""
+    checkpoint = newest(tiles)
+    if checkpoint is None or index >= checkpoint.size:
         raise ExchangeError("not_found")
-    return _show(row, caller)
+    inclusion = prove(tiles, checkpoint, index)
+    if TEXT in accept and "json" not in accept:
+        return Response(inclusion.text(), media_type=TEXT)
+    return inclusion.document()
+
+
+@router.get("/consistency", summary="That the log continues what it was", response_model=Consistency)
+def consistency(
+    _caller: Caller,
+    tiles: LogTiles,
+    old: Annotated[int, Query(alias="from", ge=0, le=MOST, description="The size that the log had.")],
+    new: Annotated[int | None, Query(alias="to", ge=0, le=MOST, description="A later one; by default the newest.")] = None,
+) -> Any:
+    """Raises `not_found` before the first checkpoint; `invalid_body` for sizes that are not in order, or that the log has not reached."""
+    checkpoint = newest(tiles)
+    if checkpoint is None:
+        raise ExchangeError("not_found")
+    after = checkpoint.size if new is None else new
+    if after > checkpoint.size:
+        raise Invalid([{"pointer": "?to", "detail": f"the log has {checkpoint.size} entries"}])
+    if old > after:
+        raise Invalid([{"pointer": "?from", "detail": "is after `to`"}])
+    proof = prove_consistency(tiles, checkpoint, old, after)
+    return {"from": old, "to": after, "proof": shown(proof), "checkpoint": checkpoint.note.decode()}
+
+
+def _newest_if_whole(tiles: Tiles) -> Checkpoint | None:
+    """Searching goes on where what is published is damaged: only without proofs."""
+    with suppress(ExchangeError):
+        return newest(tiles)
+    return None
+
+
+def _with_index(statement: Select[AuditEntry]) -> Select[AuditEntry, int | None]:
+    return statement.add_columns(AuditLeaf.index).join(AuditLeaf, AuditLeaf.number == AuditEntry.number, isouter=True)
+
+
+def _left(session: Session, tiles: Tiles, checkpoint: Checkpoint | None, leaf: AuditLeaf | None) -> dict[str, Any]:
+    """What is public of an entry that retention has deleted. Raises `not_found` if that is not why it is not seen."""
+    if leaf is None or checkpoint is None or leaf.index >= checkpoint.size or _is_there(session, leaf.number):
+        raise ExchangeError("not_found")
+    document = prove(tiles, checkpoint, leaf.index).document()
+    said = orjson.loads(document["leaf"])
+    return document | {"at": said["at"], "kind": said["kind"]}
+
+
+def _is_there(session: Session, number: int | None) -> bool:
+    return number is not None and session.get(AuditEntry, number) is not None
 
 
 def _visible(caller: Principal) -> Select[AuditEntry]:
@@ -140,21 +289,24 @@ def _matching(caller: Principal, search: Search) -> Select[AuditEntry]:
         if wanted is not None:
             statement = statement.where(getattr(AuditEntry, name) == wanted)
     if search.since is not None:
-        statement = statement.where(AuditEntry.at >= search.since)
+        # Numbers and times go up together but for seconds: what is long before need not be looked at, page after page.
+        near = select(AuditEntry.number).where(AuditEntry.at >= search.since - OUT_OF_ORDER).order_by(AuditEntry.at).limit(1)
+        statement = statement.where(AuditEntry.at >= search.since, AuditEntry.number >= near.scalar_subquery())
     if search.until is not None:
         statement = statement.where(AuditEntry.at < search.until)
     return statement
 
 
-def _show(row: AuditEntry, caller: Principal) -> dict[str, Any]:
-    # The index is the entry's place in the Merkle tree, once there is one.
+def _show(row: AuditEntry, caller: Principal, index: int | None, tiles: Tiles, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    published = index is not None and checkpoint is not None and index < checkpoint.size
     item = {
-        "index": None,
+        "index": index,
         "at": rfc3339(row.at),
         "kind": row.kind,
         "entry": orjson.loads(row.entry),
         "salt": b64(row.salt),
         "leaf_hash": b64(row.leaf_hash),
+        "proof": shown(path_of(tiles, checkpoint, index)) if published and checkpoint and index is not None else None,
     }
     # A consumer could count from the positions what was withheld from it.
     if row.opening is not None and (AUDITOR in caller.roles or caller.organization_id == row.provider):

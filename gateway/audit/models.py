@@ -12,6 +12,9 @@ from gateway.database import Base
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
 
+SEARCHED = ("kind", "actor", "organization", "provider", "consumer", "dataset", "contract")
+
+
 class AuditEntry(Base):
     """An entry: what it says, its salt, and the leaf that commits to both. Rows are inserted and never updated.
 
@@ -22,20 +25,52 @@ class AuditEntry(Base):
     __tablename__ = "audit_entries"
     number: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(index=True)
-    kind: Mapped[str] = mapped_column(index=True)
-    actor: Mapped[str | None] = mapped_column(index=True)
-    organization: Mapped[str | None] = mapped_column(index=True)
-    provider: Mapped[str | None] = mapped_column(index=True)
-    consumer: Mapped[str | None] = mapped_column(index=True)
-    dataset: Mapped[str | None] = mapped_column(index=True)
-    contract: Mapped[str | None] = mapped_column(index=True)
+    kind: Mapped[str]
+    actor: Mapped[str | None]
+    organization: Mapped[str | None]
+    provider: Mapped[str | None]
+    consumer: Mapped[str | None]
+    dataset: Mapped[str | None]
+    contract: Mapped[str | None]
     purpose: Mapped[str | None]
     decision: Mapped[str | None] = mapped_column(index=True)
     entry: Mapped[bytes] = mapped_column(LargeBinary)
     salt: Mapped[bytes] = mapped_column(LargeBinary)
     opening: Mapped[bytes | None] = mapped_column(LargeBinary)
     leaf: Mapped[bytes] = mapped_column(LargeBinary)
-    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    # What is searched by, in the order in which pages go on. The leaf hash is found by `AuditLeaf`: random bytes cost most to keep.
+    __table_args__ = tuple(Index(f"ix_audit_entries_{name}_number", name, "number") for name in SEARCHED)
+
+
+class AuditPending(Base):
+    """An entry that has no place in the tree yet. Written with it: a number alone does not tell, for one may commit after the next."""
+
+    __tablename__ = "audit_pending"
+    number: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=False)
+
+
+class AuditLeaf(Base):
+    """A leaf's place in the tree. It stays when retention has deleted its entry; `number` is null where a restored database lacks that."""
+
+    __tablename__ = "audit_leaves"
+    index: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=False)
+    number: Mapped[int | None] = mapped_column(RowNumber, index=True)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary, index=True)
+
+
+class AuditTree(Base):
+    """The one row that says how far the tree is. `edge`: the hashes of its whole subtrees, largest first (`gateway/audit/merkle.py`).
+
+    `published` is a size that is known to have been published, 0 before the first.
+    """
+
+    __tablename__ = "audit_tree"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    size: Mapped[int] = mapped_column(BigInteger)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    edge: Mapped[bytes] = mapped_column(LargeBinary)
+    published: Mapped[int] = mapped_column(BigInteger)
 
 
 class PublishedRange(Base):

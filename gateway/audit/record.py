@@ -22,7 +22,7 @@ import orjson
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.orm import Session
 
-from gateway.audit.models import AuditEntry
+from gateway.audit.models import AuditEntry, AuditPending
 from gateway.database import now, rfc3339
 from gateway.keys import b64
 
@@ -92,7 +92,8 @@ def record(session: Session, entry: Entry) -> Receipt:
     """Append the entry within the caller's transaction: what happened and its entry are durable together or not at all."""
     at = next_instant(session.connection())
     sealed = seal(entry, rfc3339(at))
-    session.execute(insert(AuditEntry), [row_of(entry, at, sealed)])
+    number = session.scalars(insert(AuditEntry).returning(AuditEntry.number), [row_of(entry, at, sealed)]).one()
+    session.execute(insert(AuditPending), [{"number": number}])
     return Receipt(sealed.leaf_hash)
 
 
@@ -128,8 +129,9 @@ def _commit_to_ranges(ranges: Ranges, salt: bytes) -> tuple[str, bytes]:
         "grant": {str(partition): span for partition, span in ranges.grant.items()},
         "last": {str(partition): position for partition, position in ranges.last.items()},
     }
-    commitment = b64(sha256(salt + canonical(positions)).digest())
-    return commitment, canonical(positions | {"salt": b64(salt)})
+    text = canonical(positions)
+    # `salt` sorts behind the others, so this is canonical too.
+    return b64(sha256(salt + text).digest()), text[:-1] + b',"salt":"%s"}' % b64(salt).encode()
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:

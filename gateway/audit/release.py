@@ -37,15 +37,25 @@ PATIENCE_S = 10.0
 """How long a caller waits for a database that does not answer. The entry may still be written then; its effect does not happen."""
 
 
+class Outdated(Exception):
+    """A grant that was judged before a change behind which a barrier closes: nothing is written, and it is to be judged again."""
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    entry: Entry
+    entry: Entry | None
+    """None: only to be told when all that was taken before it is written."""
     published: Sequence[Published]
-    future: asyncio.Future[Receipt] | Future[Receipt]
+    future: asyncio.Future[Any] | Future[Any]
     loop: asyncio.AbstractEventLoop | None
 
+    def is_before(self, change: int) -> bool:
+        """True of a grant to deliver that knows less than this change."""
+        entry = self.entry
+        return entry is not None and entry.ranges is not None and bool(entry.ranges.grant) and (entry.change or 0) < change
 
-_Outcome = tuple[_Waiter, Receipt | Exception]
+
+_Outcome = tuple[_Waiter, Receipt | Exception | None]
 
 
 class AuditWriter:
@@ -60,6 +70,7 @@ class AuditWriter:
         self._waiting: deque[_Waiter] = deque()
         self._something = threading.Condition()
         self._open = False
+        self._barred = 0
         self._newest: datetime | None = None
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
@@ -81,9 +92,24 @@ class AuditWriter:
             self._thread.join(timeout=PATIENCE_S)
 
     async def release(self, entry: Entry, published: Sequence[Published] = ()) -> Receipt:
-        """Append the entry, and the positions that it names, and return when both are durable. Raises `audit_unavailable`."""
+        """Append the entry, and the positions that it names, and return when both are durable.
+
+        Raises `audit_unavailable`, and `Outdated` for a grant from before a change that is barred.
+        """
+        receipt: Receipt = await self._wait_for(entry, published)
+        return receipt
+
+    async def bar(self, before: int) -> None:
+        """Take no grant from before this change any more, and return when none is being written. Raises `audit_unavailable`.
+
+        So the log has, after the entry that a barrier has passed, no release that carries a number below it.
+        """
+        self._barred = max(self._barred, before)
+        await self._wait_for(None)
+
+    async def _wait_for(self, entry: Entry | None, published: Sequence[Published] = ()) -> Any:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Receipt] = loop.create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         self._submit(_Waiter(entry, published, future, loop))
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -121,7 +147,8 @@ class AuditWriter:
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
 
     def _write(self, batch: Sequence[_Waiter]) -> list[_Outcome]:
-        wanted = [waiter for waiter in batch if not waiter.future.done()]
+        late: list[_Outcome] = [(waiter, Outdated()) for waiter in batch if waiter.is_before(self._barred)]
+        wanted = [waiter for waiter in batch if not waiter.future.done() and not waiter.is_before(self._barred)]
         try:
             connection = self._connected()
             if self._newest is None:  # asked for once: from then on this process knows what it has written itself
@@ -132,9 +159,9 @@ class AuditWriter:
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
             log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))
             self._disconnect()
-            return [(waiter, _unavailable()) for waiter in wanted]
+            return [*late, *((waiter, _unavailable()) for waiter in wanted)]
         self._newest = at
-        return outcomes
+        return [*late, *outcomes]
 
     def _connected(self) -> Connection:
         """The writer's own connection, kept: a pool would ask before each use whether it lives, and tidy up after."""
@@ -156,6 +183,9 @@ def _store(connection: Connection, batch: Sequence[_Waiter], at: datetime, guard
     spans: list[dict[str, Any]] = []
     outcomes: list[_Outcome] = []
     for waiter in batch:
+        if waiter.entry is None:
+            outcomes.append((waiter, None))
+            continue
         try:
             sealed = seal(waiter.entry, shown)
         except TypeError as error:  # one entry that cannot be written down does not take the others with it
@@ -185,10 +215,10 @@ def _answer(outcomes: Sequence[_Outcome]) -> None:
     for waiter, outcome in outcomes:
         if waiter.future.done():
             continue
-        if isinstance(outcome, Receipt):
-            waiter.future.set_result(outcome)
-        else:
+        if isinstance(outcome, Exception):
             waiter.future.set_exception(outcome)
+        else:
+            waiter.future.set_result(outcome)
 
 
 def _unavailable() -> ExchangeError:

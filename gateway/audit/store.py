@@ -16,7 +16,7 @@ from psycopg.pq.abc import PGresult
 from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, Select, String, Table, insert
 from sqlalchemy.dialects import postgresql
 
-from gateway.audit.models import AuditEntry, PublishedRange
+from gateway.audit.models import AuditEntry, AuditPending, PublishedRange
 from gateway.database import Moment
 
 Row = dict[str, Any]
@@ -46,7 +46,8 @@ def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], 
         if guard is not None and connection.execute(guard).first() is None:
             raise Refused
         if entries:
-            connection.execute(insert(AuditEntry), entries)
+            numbers = connection.scalars(insert(AuditEntry).returning(AuditEntry.number), entries)
+            connection.execute(insert(AuditPending), [{"number": number} for number in numbers])
         if spans:
             connection.execute(insert(PublishedRange), spans)
 
@@ -103,6 +104,7 @@ def _one_statement(guard: Select[Any] | None) -> bytes:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     query = "SELECT 1" if guard is None else str(guard.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     entries, spans = _insert_from_json(AuditEntry, "$1"), _insert_from_json(PublishedRange, "$2")
+    pending = f"INSERT INTO {AuditPending.__table__} (number) SELECT number FROM entries"  # noqa: S608 - our own names
     # Materialised, so that it is asked once and its lock is held to the end.
-    statement = f"WITH guard AS MATERIALIZED ({query}), entries AS ({entries}), spans AS ({spans}) SELECT EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
-    return statement.encode()
+    parts = f"guard AS MATERIALIZED ({query}), entries AS ({entries} RETURNING number), pending AS ({pending}), spans AS ({spans})"
+    return f"WITH {parts} SELECT EXISTS (SELECT FROM guard)".encode()  # noqa: S608 - our own names

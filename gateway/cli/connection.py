@@ -16,6 +16,7 @@ import typer
 from connectors import environment
 from connectors.client import Client, ProblemError
 from connectors.environment import from_environment
+from gateway.cli.bearer import BearerClient
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one document, as the exchange gave it.")]
 """The option of every command that prints data."""
@@ -26,7 +27,8 @@ NOBODY = "Sign in by `exchange login`, or set EXCHANGE_CLIENT_ID and its secret 
 
 @contextmanager
 def connected(*, anonymous: bool = False, as_person: bool = False) -> Iterator[Client]:
-    """A client of `EXCHANGE_URL`: that of `EXCHANGE_CLIENT_ID`, else the person who is signed in, who it is in any case with `as_person`.
+    """A client of `EXCHANGE_URL`: by the token in `EXCHANGE_TOKEN`, else that of `EXCHANGE_CLIENT_ID`, else the person who is signed
+    in, who it is in any case with `as_person`.
 
     What the exchange or the network says against it goes to stderr, with exit code 1.
     """
@@ -42,10 +44,13 @@ def connected(*, anonymous: bool = False, as_person: bool = False) -> Iterator[C
 
 
 def _client(*, anonymous: bool, as_person: bool) -> Client:
+    token = os.environ.get("EXCHANGE_TOKEN")
     try:
-        client = from_environment(anonymous=anonymous or as_person)
+        client = from_environment(anonymous=anonymous or as_person or token is not None)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if token is not None and not (anonymous or as_person):
+        return BearerClient(client.issuer, token, address=os.environ.get("EXCHANGE_ADDRESS"))
     return client if anonymous or client.credentials is not None else _or_person(client)
 
 

@@ -83,6 +83,20 @@ def sign(contract: Id, as_json: AsJson = False) -> None:
 
 
 @noun.command()
+def usage(contract: Id, as_json: AsJson = False) -> None:
+    """What was delivered, by day: events and their bytes.
+
+    Example: exchange contract usage con_01j...
+    """
+    with connected() as client:
+        found = client.get(f"/v1/contracts/{contract}/usage")
+    if as_json:
+        show(found, as_json=True)
+        return
+    show_list(found["days"], ("day", "events", "bytes"), as_json=False)
+
+
+@noun.command()
 def suspend(contract: Id, reason: Reason = None, as_json: AsJson = False) -> None:
     """Suspend a contract: its streams end.
 

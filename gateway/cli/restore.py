@@ -55,9 +55,21 @@ class _Told:
 
 
 def _show(done: Restored) -> None:
-    if not done.missing:
-        print(f"The database has all {done.remembered} changes that are remembered: there is nothing to restore.")
-        return
+    if done.missing:
+        _show_reapplied(done)
+    else:
+        print(f"The database has all {done.remembered} changes that are remembered.")
+    if done.adopted:
+        print(f"{done.adopted} entries of the audit log were published and are lost; their leaves stay in the log.")
+    elif not done.missing:
+        print("There is nothing to restore.")
+    if done.by_hand:
+        print("\nBy hand:")
+    for sentence in done.by_hand:
+        print(f"- {sentence}")
+
+
+def _show_reapplied(done: Restored) -> None:
     would = "would be " if done.dry_run else ""
     for thing in done.reapplied:
         print(f"{thing.kind:<22} {thing.object}  (change {thing.was}{'' if done.dry_run else f', again as {thing.change}'})")
@@ -66,7 +78,3 @@ def _show(done: Restored) -> None:
     )
     if not done.dry_run:
         print(f"The last change is {done.change}. Gateways may be started.")
-    if done.by_hand:
-        print("\nBy hand:")
-    for sentence in done.by_hand:
-        print(f"- {sentence}")

@@ -18,6 +18,7 @@ from consent.models import ConsentRecord
 from consent.notices import version
 from consent.receipts import Around, receipt
 from consent.records import histories
+from gateway.audit.note import log_identity
 from gateway.catalog.directory import Directory as Catalog
 from gateway.catalog.purposes import purpose
 from gateway.consents.visible import owner_of
@@ -35,6 +36,7 @@ class Receipts:
     def __init__(self, state: Any) -> None:
         self._keys: Keys = state.keys
         self._issuer: str = state.settings.issuer
+        self._log = log_identity(state.keys, state.settings)
         self._catalog: Catalog = state.catalog
         self._people: People = state.identity
 
@@ -44,6 +46,7 @@ class Receipts:
         organizations = filter(None, map(self._people.organization, dict.fromkeys([owner, *found.recipients])))
         around = Around(
             issuer=self._issuer,
+            log=self._log,
             controller=owner,
             parties={organization.id: organization.name for organization in organizations},
             purposes=[

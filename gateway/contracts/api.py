@@ -11,13 +11,15 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import or_, select
 
 from gateway.access.decide import Access, refusal_code
+from gateway.audit.note import log_identity
+from gateway.audit.usage import usage
 from gateway.catalog.asyncapi import contract_document
 from gateway.catalog.directory import Catalog, DatasetView
 from gateway.catalog.documents import Slug
 from gateway.catalog.purposes import Purpose, purpose
 from gateway.contracts import examples
 from gateway.contracts.directory import Contracts, ContractView
-from gateway.contracts.documents import Act, ContractDocument, ContractPage, NewContract, Signing
+from gateway.contracts.documents import Act, ContractDocument, ContractPage, NewContract, Signing, UsageDay, UsageDocument
 from gateway.contracts.models import Contract
 from gateway.contracts.move import end, resume, sign, suspend
 from gateway.contracts.propose import Allowed, propose, terms_of
@@ -196,6 +198,14 @@ def read_schema(known: Read, request: Request) -> JSONResponse:
 
 
 @router.get(
+    "/{contract_id}/usage", summary="What was delivered under a contract", response_model=UsageDocument, responses=_shows(examples.USAGE)
+)
+def read_usage(known: Read, session: Reading) -> UsageDocument:
+    """By day (UTC), events and bytes of events: added up from the releases in the audit log."""
+    return UsageDocument(days=[UsageDay(**day._asdict()) for day in usage(session, known.id)])
+
+
+@router.get(
     "/{contract_id}/asyncapi.json",
     summary="AsyncAPI 3.0 of what a contract receives",
     responses=_shows({"asyncapi": "3.0.0", "info": {"title": "Visits", "version": "1"}, "channels": {}}),
@@ -238,6 +248,7 @@ def _text(request: Request, terms: ContractView, dataset: DatasetView, for_what:
         dataset,
         for_what,
         issuer=request.app.state.settings.issuer,
+        log=log_identity(request.app.state.keys, request.app.state.settings),
         names=(people.organization(terms.provider_id).name, people.organization(terms.consumer_id).name),
         decision_id=allowed.decision_id,
         obligations=allowed.obligations,

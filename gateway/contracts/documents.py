@@ -84,3 +84,17 @@ class Act(Document):
 
     reason: Line | None = None
     note: Text | None = None
+
+
+class UsageDay(Document):
+    """Events that left on a day (UTC), and their bytes."""
+
+    day: str
+    events: int
+    bytes: int
+
+
+class UsageDocument(Document):
+    """What was delivered under a contract, by day."""
+
+    days: list[UsageDay]

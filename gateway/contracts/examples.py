@@ -50,3 +50,5 @@ RECEIVED: dict[str, Any] = {
     "required": ["zone", "visitor"],
     "properties": {"zone": {"type": "string"}, "visitor": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22}$"}},
 }
+
+USAGE: dict[str, Any] = {"days": [{"day": "2026-11-23", "events": 4089, "bytes": 1230456}]}

@@ -70,12 +70,15 @@ def render(
     purpose: Purpose,
     *,
     issuer: str,
+    log: tuple[str, str],
     names: tuple[str, str],
     decision_id: str,
     obligations: Sequence[Obligation],
     terms: Mapping[str, str] | None,
 ) -> bytes:
-    """The text in UTF-8, English, below it French. `names` are provider's and consumer's; `terms` those of the offer taken up."""
+    """The text in UTF-8, English, below it French. `log` is the audit log's origin and verifier key, `names` are provider's and
+    consumer's, `terms` those of the offer taken up.
+    """
     values: dict[str, str] = {
         "id": contract.id,
         "provider": contract.provider_id,
@@ -83,6 +86,8 @@ def render(
         "consumer": contract.consumer_id,
         "consumer_name": _line(names[1]),
         "issuer": issuer,
+        "log_origin": log[0],
+        "log_key": log[1],
         "dataset": dataset.slug,
         "schema_version": str(dataset.current),
         "licence": _line(dataset.licence["id"]),

@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from consent.index import FOREVER
 from gateway.access.decision import Decision
 from gateway.audit.record import Entry, Ranges, Receipt
+from gateway.audit.release import Outdated
 from gateway.catalog.directory import DatasetView
 from gateway.errors import ExchangeError
 from gateway.streams.blocks import BLOCK_EVENTS, Block
@@ -189,12 +190,20 @@ def _still_has(judged: Judged, part: Part) -> bool:
     return all(found.get(offset) == frame for offset, frame in zip(part.judged.offsets, part.frames, strict=False))
 
 
-async def release(reading: Reading, flush: Flush, closes: Closed | None) -> None:
-    """(6) Write the flush's release; durable on return. Raises `audit_unavailable`.
+async def release(reading: Reading, flush: Flush, closes: Closed | None) -> bool:
+    """(6) Write the flush's release; durable on return. False if it does not hold any more: nothing is written, it is to be judged anew.
 
-    `closes` is what the grant before really let out, for a stream; a page closes its own grant at once.
+    `closes` is what the grant before really let out, for a stream; a page closes its own grant at once. Raises `audit_unavailable`.
     """
-    flush.receipt = await reading.streams.audit.release(_entry(reading, flush.permit.decision, flush.grant(), closes))
+    if not flush.holds():
+        return False
+    # What it knows: the changes that are applied, and the one that its judgement is of, which may just be being applied.
+    change = max(reading.streams.changes.applied, flush.stamp)
+    try:
+        flush.receipt = await reading.streams.audit.release(_entry(reading, flush.permit.decision, flush.grant(), closes, change))
+    except Outdated:
+        return False
+    return True
 
 
 async def close(reading: Reading, closes: Closed) -> None:
@@ -202,10 +211,10 @@ async def close(reading: Reading, closes: Closed) -> None:
     decision = reading.last_decision
     if decision is not None:
         with suppress(ExchangeError):
-            await reading.streams.audit.release(_entry(reading, decision, {}, closes))
+            await reading.streams.audit.release(_entry(reading, decision, {}, closes, reading.streams.changes.applied))
 
 
-def _entry(reading: Reading, decision: Decision, grant: dict[int, tuple[int, int]], closes: Closed | None) -> Entry:
+def _entry(reading: Reading, decision: Decision, grant: dict[int, tuple[int, int]], closes: Closed | None, change: int) -> Entry:
     contract, caller = reading.contract, reading.caller
     return Entry(
         kind="release",
@@ -217,7 +226,7 @@ def _entry(reading: Reading, decision: Decision, grant: dict[int, tuple[int, int
         purpose=contract.purpose if contract else None,
         decision=decision.id,
         revision=decision.revision,
-        change=reading.streams.changes.applied,
+        change=change,
         ranges=Ranges(grant, closes.last if closes else {}),
         closed=(closes.events, closes.size) if closes else None,
         provider=contract.provider_id if contract else reading.owner_id,

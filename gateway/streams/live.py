@@ -90,7 +90,7 @@ class Streams:
         self.srefs: dict[bytes, str] = {}
         """Subjects' `sref` by keyed hash of their identifier."""
         self.stamp = Stamp()
-        self.outbound = Outbound(changes, self.stamp)
+        self.outbound = Outbound(changes, self.stamp, audit.bar)
         self.gate = Gate()
         self.open = OpenStreams()
         self.in_flight = InFlight(settings.streams_in_flight, settings.in_flight_mb * MEBIBYTE)

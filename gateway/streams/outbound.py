@@ -188,8 +188,10 @@ class Outlet:
 class Outbound:
     """The connections of this process by which judged bytes go out. Everything here runs on the gateway's event loop."""
 
-    def __init__(self, changes: Changes, stamp: Stamp) -> None:
+    def __init__(self, changes: Changes, stamp: Stamp, bar: Callable[[int], Awaitable[None]]) -> None:
         self._changes = changes
+        self._bar = bar
+        """Writes no grant any more that was judged before a change."""
         self._stamp = stamp
         self._outlets: set[Outlet] = set()
         self._settled = 0
@@ -219,6 +221,7 @@ class Outbound:
         before = min(n, self._stamp.value)
         if before <= self._settled:
             return
+        await self._bar(before)
         deadline = time.monotonic() + (SETTLE_S if sys.platform == "linux" else 0)
         pause, due = FIRST_LOOK_S, [*self._outlets]
         while due := [outlet for outlet in due if outlet.owes(before)]:

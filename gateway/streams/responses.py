@@ -66,8 +66,7 @@ class Page(Response):
         flush = await self._flush()
         reading.streams.in_flight.admit(self._limit if flush.events else 0)
         while flush.events:
-            await release(reading, flush, flush.whole())
-            if flush.holds():
+            if await release(reading, flush, flush.whole()) and flush.holds():
                 break
             flush = await judge_next(reading, most_bytes=self._limit)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
@@ -249,19 +248,19 @@ class Stream(Response):
 
     async def _judge(self) -> Flush | None:
         """The next flush, released if it has events; None if there is nothing to examine."""
-        flush = await judge_next(self._reading, will_wait=self._idle is None)
-        if not flush.awaits_key:
-            self._keys_away_since = None
-        elif self._keys_away_since is None:
-            self._keys_away_since = time.monotonic()
-        if flush.awaits_key and not (flush.parts and self._waits_for_keys()):
-            raise sealing_unavailable()
-        if not flush.parts:
-            return None
-        if flush.events:
-            await release(self._reading, flush, self._closed)
-            self._closed = None
-        return flush
+        while True:
+            flush = await judge_next(self._reading, will_wait=self._idle is None)
+            if not flush.awaits_key:
+                self._keys_away_since = None
+            elif self._keys_away_since is None:
+                self._keys_away_since = time.monotonic()
+            if flush.awaits_key and not (flush.parts and self._waits_for_keys()):
+                raise sealing_unavailable()
+            if not flush.events:
+                return flush if flush.parts else None
+            if await release(self._reading, flush, self._closed):
+                self._closed = None
+                return flush
 
     async def _write(self, socket: Socket, flush: Flush) -> None:
         """(7) Bytes out, chunk by chunk. What a change forbids on the way stays, and the reading stands before it."""

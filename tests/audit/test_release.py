@@ -18,7 +18,7 @@ from gateway.audit import release
 from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.audit.published import Published
 from gateway.audit.record import Entry, Ranges, record
-from gateway.audit.release import AuditWriter
+from gateway.audit.release import AuditWriter, Outdated
 from gateway.database import Database, rfc3339
 from gateway.errors import ExchangeError
 from gateway.keys import b64
@@ -249,3 +249,25 @@ def test_it_writes_again_when_a_killed_database_is_back(postgres: Postgres) -> N
     assert len(entries(database)) == 2
     writer.stop()
     database.close()
+
+
+def test_no_grant_from_before_a_barred_change_is_written_and_none_is_under_way_when_barring_returns(
+    database: Database, writer: AuditWriter
+) -> None:
+    def grant(change: int, *, grants: bool = True) -> Entry:
+        return replace(ENTRY, change=change, ranges=Ranges({0: (0, 10)} if grants else {}, {}))
+
+    async def deliver() -> None:
+        under_way = [asyncio.create_task(writer.release(grant(6))) for _ in range(50)]
+        await asyncio.sleep(0)
+        await writer.bar(7)
+        settled = len(entries(database))
+        with pytest.raises(Outdated):
+            await writer.release(grant(6))
+        told = await asyncio.gather(*under_way, return_exceptions=True)
+        assert sum(not isinstance(outcome, Outdated) for outcome in told) == settled
+        await writer.release(grant(7))
+        await writer.release(grant(6, grants=False))  # the account of what has left grants nothing
+        assert len(entries(database)) == settled + 2
+
+    asyncio.run(deliver())

@@ -54,9 +54,13 @@ def stream_10k_vs_10_contracts(stage: Stage) -> Measured:
 
 def stream_with_vs_without_lease(stage: Stage) -> Measured:
     """The gateway as it is, against one that `tests.benchmarks.unleased` makes: without lease, and without account of what has left."""
-    unleased = ("-m", "tests.benchmarks.unleased")
-    with _streams(stage, "with") as leased, _streams(stage, "without", program=unleased) as free:
-        return ratio(stage, "stream_with_vs_without_lease", leased, free)
+    return rate_with_and_without(stage, "stream_with_vs_without_lease", ("-m", "tests.benchmarks.unleased"))
+
+
+def rate_with_and_without(stage: Stage, name: str, without: tuple[str, ...]) -> Measured:
+    """The gateway as it is, against the one that this program makes."""
+    with _streams(stage, f"with-{name}") as whole, _streams(stage, f"without-{name}", program=without) as lacking:
+        return ratio(stage, name, whole, lacking)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import consents, inside, latency, live, sealing, throughput, tokens, withdrawal
+from tests.benchmarks import audit, auditor, consents, inside, latency, live, sealing, throughput, tokens, withdrawal
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -43,6 +43,7 @@ ROWS = (
     Row(("decide_cached_us",), inside.decide_cached, 120),
     Row(("decide_opa_p99_ms",), inside.decide_opa, 120),
     Row(("verify_bearer_us", "verify_dpop_us"), tokens.verify, 60),
+    Row(("audit_verify_1m_s", "audit_verify_mb"), auditor.verify_1m, 600),
     Row(("token_per_s",), tokens.token_per_s, 120),
     Row(("added_latency_ms_p50", "added_latency_ms_p99"), latency.added_latency, 240),
     Row(("publish_batch_vs_producer",), throughput.publish_batch_vs_producer, 240),
@@ -52,6 +53,11 @@ ROWS = (
     Row(("stream_1m_vs_1k_subjects",), live.stream_1m_vs_1k_subjects, 600),
     Row(("stream_10k_vs_10_contracts",), live.stream_10k_vs_10_contracts, 300),
     Row(("stream_with_vs_without_lease",), live.stream_with_vs_without_lease, 300),
+    Row(("audit_append_per_s", "audit_1m_vs_100k"), audit.append, 600),
+    Row(("audit_added_p99_ms",), audit.added, 120),
+    Row(("stream_with_vs_without_audit",), audit.streams, 300),
+    Row(("audit_proof_ms",), audit.proofs, 300),
+    Row(("audit_search_p99_ms",), audit.search, 600),
     Row(("withdraw_p99_ms", "forbidden_after_withdraw"), withdrawal.withdraw, 600),
 )
 GOALS = {
@@ -66,9 +72,17 @@ GOALS = {
     "stream_1m_vs_1k_subjects": Goal(">=", 0.9),
     "stream_10k_vs_10_contracts": Goal(">=", 0.9),
     "stream_with_vs_without_lease": Goal(">=", 0.95),
+    "audit_append_per_s": Goal(">=", 20_000),
+    "audit_1m_vs_100k": Goal(">=", 0.9),
+    "audit_added_p99_ms": Goal("<=", 10),
+    "stream_with_vs_without_audit": Goal(">=", 0.95),
+    "audit_proof_ms": Goal("<=", 5),
+    "audit_search_p99_ms": Goal("<=", 200),
     "withdraw_p99_ms": Goal("<=", 250),
     "forbidden_after_withdraw": Goal("<=", 0),
     "token_per_s": Goal(">=", 250),
+    "audit_verify_1m_s": Goal("<=", 15),
+    "audit_verify_mb": Goal("<=", 300),
     "verify_bearer_us": Goal("<=", 100),
     "verify_dpop_us": Goal("<=", 300),
     "first_event_ms": Goal("<=", 150),

@@ -62,7 +62,7 @@ def create_app_without_lease(settings: Settings) -> FastAPI:
     app = create_app(settings)
     state = app.state
     state.replica = _NoReplica()
-    state.streams.outbound = _PlainOutbound(state.changes, state.streams.stamp)
+    state.streams.outbound = _PlainOutbound(state.changes, state.streams.stamp, state.audit.bar)
     return app
 
 

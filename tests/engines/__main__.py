@@ -82,6 +82,7 @@ def _settings(folder: Path, kafka: Kafka, postgres: Postgres, replicas: int) -> 
     shared = {
         "ENVIRONMENT": "development",
         "KEY_FILE": folder / "exchange" / "keys.json",
+        "AUDIT_DIR": folder / "exchange" / "audit",
         "DATABASE_URL": postgres.url(postgres.create_database()),
         "LOG_URL": kafka.url,
         "POLICY_TOKEN": secrets.token_urlsafe(24),

@@ -33,6 +33,9 @@ OPENID_PROVIDER = HERE / "openid_provider"
 OPENID_CLIENT = CLIENTS / "openid_client"
 """Folders of package.json and package-lock.json, each of one program for Node.js."""
 GO_CLIENT = CLIENTS / "go_oauth2"
+TLOG = HERE / "tlog"
+"""A program in Go on `golang.org/x/mod/sumdb`; its go.mod and go.sum pin Tessera's `fsck` and the witness `litewitness` too."""
+TLOG_PROGRAMS = (".", "github.com/transparency-dev/tessera/cmd/fsck", "filippo.io/torchwood/cmd/litewitness")
 PYTHON_CLIENTS = CLIENTS / "python.txt"
 NODE_PROGRAMS = (ASYNCAPI_PARSER, OPENID_PROVIDER, OPENID_CLIENT)
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
@@ -93,6 +96,14 @@ def go_client() -> Path:
     return program
 
 
+def tlog_programs() -> Path:
+    """The folder of what verifies and witnesses transparency logs: `tlog`, `fsck`, `litewitness`. Raises `NotInstalled`."""
+    programs = _kept(TLOG, TLOG / "main.go", TLOG / "go.mod", TLOG / "go.sum")
+    if not programs.exists():
+        raise NotInstalled(f"The verifiers of transparency logs are not built: {INSTALL}.")
+    return programs
+
+
 def clients_python() -> Path:
     """The Python that has the clients of `tests/clients/python.txt`. Raises `NotInstalled`."""
     python = _kept(PYTHON_CLIENTS, PYTHON_CLIENTS) / "bin" / "python"
@@ -122,6 +133,7 @@ def main() -> int:
         ("PostgreSQL", postgres_binaries, _install_postgres),
         *((_package(of), partial(node_modules, of), partial(_install_by_npm, of)) for of in NODE_PROGRAMS),
         ("Client in Go", go_client, _install_go_client),
+        ("Verifiers of transparency logs", tlog_programs, _install_tlog_programs),
         ("Clients in Python", clients_python, _install_clients_python),
         ("Chromium", chromium, _install_chromium),
     ]
@@ -205,13 +217,31 @@ def _install_by_npm(of: Path) -> None:
 
 
 def _install_go_client() -> None:
-    go = _tool("go", "Go 1.26 or later, which builds a client: `apt-get install golang`, or Go's own archive where Debian's is older")
     _say("Client in Go: building, up to a minute ...")
-    with _fresh(_kept(GO_CLIENT, GO_CLIENT / "main.go", GO_CLIENT / "go.sum")) as folder:
+    _build_by_go(GO_CLIENT, _kept(GO_CLIENT, GO_CLIENT / "main.go", GO_CLIENT / "go.sum"), "-o", "client", ".")
+
+
+def _install_tlog_programs() -> None:
+    _say("Verifiers of transparency logs: building, two minutes ...")
+    _build_by_go(TLOG, _kept(TLOG, TLOG / "main.go", TLOG / "go.mod", TLOG / "go.sum"), "-ldflags", "-s -w", "-o", ".", *TLOG_PROGRAMS)
+
+
+def _build_by_go(of: Path, target: Path, *words: str) -> None:
+    """Build in `of`, by the digests of its go.sum; the word after `-o` is a name in the target folder."""
+    go = _tool("go", "Go 1.26 or later, which builds it: `apt-get install golang`, or Go's own archive where Debian's is older")
+    with _fresh(target) as folder:
         build = folder / "build"
         places = {"GOPATH": build / "path", "GOMODCACHE": build / "modules", "GOCACHE": build / "cache"}
         environment = {"CGO_ENABLED": "0", "GOFLAGS": "-modcacherw -mod=readonly", **{name: str(place) for name, place in places.items()}}
-        _run([go, "build", "-trimpath", "-o", folder / "client", "."], "The client could not be built", environment, within=GO_CLIENT)
+        output = words.index("-o") + 1
+        command = [
+            go,
+            "build",
+            "-trimpath",
+            *words[:output],
+            f"{folder / words[output]}/" if words[output] == "." else folder / words[output],
+        ]
+        _run([*command, *words[output + 1 :]], f"{of.name} could not be built", environment, within=of)
         shutil.rmtree(build)
 
 

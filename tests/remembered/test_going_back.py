@@ -121,6 +121,7 @@ def test_what_was_forbidden_stays_so_after_last_nights_database_is_restored(new_
         with pytest.raises(ProblemError):
             out.get("/v1/contracts")
     gateway.client(id_of(rotated), secret=secret).get("/v1/contracts")
+    until(lambda: all(finding.well for finding in examine(gateway.settings()) if finding.part == "audit log"), "the log goes on")
 
 
 def restore_as_the_drill_says(gateway: Gateway) -> None:
@@ -134,6 +135,7 @@ def restore_as_the_drill_says(gateway: Gateway) -> None:
     done = json.loads(command.stdout)
     assert [thing["object"] for thing in done["reapplied"]] == [thing.object for thing in tried.reapplied]
     assert done["change"] > done["remembered"]
+    assert done["adopted"] > 0
     assert applied_again(gateway).missing == 0
 
 

@@ -45,7 +45,9 @@ def main() -> int:
         except (AssertionError, EngineFailed, GatewayFailed, install.NotInstalled) as error:
             failed = f"It went no further: {error}"
     tally.write()
-    say(f"{failed} {tally.rounds} rounds: {tally.forbidden} forbidden, {tally.lost} lost, {tally.late} late. {FILE} says so.".strip())
+    judged = f"{tally.forbidden} forbidden, {tally.lost} lost, {tally.late} late"
+    log = f"{tally.unrecorded} unrecorded, {tally.duplicates} duplicates, {tally.doubts} doubts of the audit log"
+    say(f"{failed} {tally.rounds} rounds: {judged}, {log}. {FILE} says so.".strip())
     return 0 if tally.is_clean and not failed else 1
 
 

@@ -26,6 +26,7 @@ from tests.e2e.district import FOOTFALL, District
 from tests.e2e.listener import until
 from tests.engines import Engines, Postgres
 from tests.gateway import READER, Gateway
+from tests.replicas.ledger import Ledger
 from tests.replicas.load import Load
 from tests.replicas.observer import Observer, Shore, Subscriber, Tap
 from tests.replicas.proxy import Proxy
@@ -247,7 +248,8 @@ class City:
         for home in range(self.count):
             for _ in range(self.streams):
                 self.observer.watch(self.subscriber(self.district.contract(self.consumer), home))
-        self._load = Load([replica.port for replica in self.replicas], self.token, self.people)
+        self.ledger = Ledger(first, direct, self.folder / "checkpoint-seen")
+        self._load = Load([replica.port for replica in self.replicas], self.token, self.people, self.ledger.acknowledged)
         self._load.start()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
 import random
@@ -17,12 +18,16 @@ PATIENCE_S = 2.0
 
 
 class Load:
-    """Some threads, each publishing events of some of `people` (who come and go) over one connection, elsewhere when that breaks."""
+    """Some threads, each publishing events of some of `people` (who come and go) over one connection, elsewhere when that breaks.
 
-    def __init__(self, ports: Sequence[int], token: Callable[[], str], people: Sequence[str]) -> None:
+    `acknowledged` is told the receipt of each batch that was taken.
+    """
+
+    def __init__(self, ports: Sequence[int], token: Callable[[], str], people: Sequence[str], acknowledged: Callable[[str], None]) -> None:
         self._ports = ports
         self._token = token
         self._people = people
+        self._acknowledged = acknowledged
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._publish, args=(number,), daemon=True) for number in range(PUBLISHERS)]
 
@@ -57,4 +62,7 @@ class Load:
     def _send(self, connection: http.client.HTTPConnection, events: Sequence[object]) -> None:
         headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/cloudevents-batch+json"}
         connection.request("POST", f"/v1/datasets/{FOOTFALL}/events", json.dumps(events), headers)
-        connection.getresponse().read()
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == http.HTTPStatus.CREATED:
+            self._acknowledged(answer.headers["Audit-Entry"])

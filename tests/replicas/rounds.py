@@ -39,7 +39,9 @@ FAULTS = ("kill", "kill", "pause", "pause", "sessions", "cut", "stall")
 @dataclass
 class Tally:
     """What `faults.json` says. `forbidden`: events of which a byte came after the call that forbids them had returned; `lost`:
-    acknowledged consents and withdrawals that are not there afterwards; `late`: calls over their bound.
+    acknowledged consents and withdrawals that are not there afterwards; `late`: calls over their bound; of the audit log, `unrecorded`:
+    acknowledged acts that are not in it, `duplicates`: leaves that stand in it twice, `doubts`: rounds after which Go's verifier did not
+    accept it, or not as a continuation of what it saw before.
     """
 
     seed: int
@@ -48,10 +50,13 @@ class Tally:
     forbidden: int = 0
     lost: int = 0
     late: int = 0
+    unrecorded: int = 0
+    duplicates: int = 0
+    doubts: int = 0
 
     @property
     def is_clean(self) -> bool:
-        return not (self.forbidden or self.lost or self.late)
+        return not (self.forbidden or self.lost or self.late or self.unrecorded or self.duplicates or self.doubts)
 
     def write(self) -> None:
         FILE.write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
@@ -89,13 +94,19 @@ class Round:
             city.observer.read_on(tap)
         city.wait_until_well(replicas=ENOUGH)
         city.wait_to_hear(city.people[-CONSENTING:])
-        forbidden, lost = self._forbidden(), self._lost()
+        found = {"FORBIDDEN": self._forbidden(), "LOST": self._lost()} | self._what_the_log_lacks()
         city.people[:] = [person for person in city.people if person not in going][:STAYING]
         self.tally.rounds += 1
-        self.tally.forbidden += len(forbidden)
-        self.tally.lost += len(lost)
+        for name, places in found.items():
+            setattr(self.tally, name.lower(), getattr(self.tally, name.lower()) + len(places))
         told = f"{', '.join(self.said)}; slowest call {self._slowest:.2f} s; {time.monotonic() - began:.0f} s in all"
-        return told + "".join(f"\n    {name}: {found[:3]}" for name, found in (("FORBIDDEN", forbidden), ("LOST", lost)) if found)
+        return told + "".join(f"\n    {name}: {places[:3]}" for name, places in found.items() if places)
+
+    def _what_the_log_lacks(self) -> dict[str, list[str]]:
+        ledger = self.city.ledger
+        unrecorded = [*ledger.unrecorded(), *ledger.without_entry(self._kept)]
+        well = next(replica for replica in self.city.replicas if replica.is_ready(policy=False))
+        return {"UNRECORDED": unrecorded, "DUPLICATES": ledger.duplicates(), "DOUBTS": ledger.doubts(well)}
 
     def _play(self, acts: list[tuple[float, Callable[[], None]]]) -> None:
         """Each act in a thread, at its moment. Raises what one of them raised."""
@@ -116,10 +127,10 @@ class Round:
             raise self._errors[0]
 
     def _faults(self) -> Iterator[tuple[float, Callable[[], None]]]:
-        """One to three, on two of the replicas at most."""
+        """`kill -9` of one, and up to two faults more, on two of the replicas at most."""
         victims = self.chance.sample(range(self.city.count), 2)
-        for _ in range(self.chance.randint(1, 3)):
-            kind, victim = self.chance.choice(FAULTS), self.chance.choice(victims)
+        for kind in ("kill", *self.chance.choices(FAULTS, k=self.chance.randint(0, 2))):
+            victim = self.chance.choice(victims)
             at, lasts = self.chance.uniform(0, MOMENTS_S), self.chance.choice((0.05, 0.5, 1.5, 3.0)) * self.chance.uniform(0.5, 1.5)
             self.said.append(f"{kind} {victim}" + (f" for {lasts:.1f} s" if kind in {"pause", "cut"} else ""))
             match kind:

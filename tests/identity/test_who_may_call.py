@@ -45,7 +45,7 @@ DOORS: dict[Door, str] = {
         GET /v1/datasets/{slug}/offers  GET /v1/datasets/{slug}/asyncapi.json  GET /v1/datasets/{slug}/sample
         GET /v1/datasets/{slug}/events
         GET /v1/notices-of-consent  GET /v1/notices-of-consent/{notice_id}  GET /v1/notices-of-consent/{notice_id}/versions/{number}
-        POST /v1/consents/withdraw  POST /v1/subjects/sessions
+        POST /v1/consents/withdraw  POST /v1/subjects/sessions  GET /audit/checkpoint  GET /audit/tile/{tile}
     """,
     Door(own=True): """
         POST /oauth/register  GET /oauth/register/{client_id}  PUT /oauth/register/{client_id}  DELETE /oauth/register/{client_id}
@@ -53,6 +53,7 @@ DOORS: dict[Door, str] = {
     """,
     Door(): """
         GET /v1/me  GET /v1/organizations  GET /v1/organizations/{organization_id}  GET /v1/decisions/{decision_id}
+        GET /v1/policies/revisions/{revision_id}/bundle
     """,
     Door(person=True): "POST /v1/me/sign-out",
     Door("organizations:write", ("operator",), asker=True): "POST /v1/organizations",
@@ -77,7 +78,8 @@ DOORS: dict[Door, str] = {
     """,
     Door("contracts:read"): """
         GET /v1/contracts  GET /v1/contracts/{contract_id}  GET /v1/contracts/{contract_id}/text
-        GET /v1/contracts/{contract_id}/schema  GET /v1/contracts/{contract_id}/asyncapi.json  GET /v1/notices
+        GET /v1/contracts/{contract_id}/schema  GET /v1/contracts/{contract_id}/asyncapi.json
+        GET /v1/contracts/{contract_id}/usage  GET /v1/notices
     """,
     Door("contracts:write"): """
         POST /v1/contracts  POST /v1/contracts/{contract_id}/sign  POST /v1/contracts/{contract_id}/suspend
@@ -95,7 +97,10 @@ DOORS: dict[Door, str] = {
         POST /v1/consents/{consent_id}/revoke  POST /v1/consents/{consent_id}/invalidate
         POST /v1/subjects/erase  POST /v1/subjects/codes
     """,
-    Door("audit:read"): "GET /v1/audit/entries  GET /v1/audit/entries/by-hash/{leaf_hash}  GET /v1/replicas",
+    Door("audit:read"): """
+        GET /v1/audit/entries  GET /v1/audit/entries/by-hash/{leaf_hash}  GET /v1/audit/entries/{index}/proof
+        GET /v1/audit/consistency  GET /v1/replicas
+    """,
 }
 TABLE = {call: door for door, calls in DOORS.items() for call in re.split(r"\s{2,}|\n", calls.strip())}
 PAGES = {

@@ -25,9 +25,10 @@ CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 — exchange.example/audit Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
 """
 TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}}}}
-BINARY: dict[int | str, dict[str, Any]] = {
-    200: {"content": {BYTES: {"schema": {"type": "string", "format": "binary"}, "example": "(hashes, 32 bytes each; or leaves)"}}}
-}
+LEAF = '{"at":"2026-11-23T12:00:00.250Z","commitment":"3hBZFlCmJYDcBfDSHLVYJUOcCfuUhA2Zk2o5zCO0z0g","kind":"decision","v":1}'
+BUNDLE = f"\0{chr(len(LEAF))}{LEAF}"
+"""Of one leaf: its length in two bytes, and its text."""
+BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {BYTES: {"schema": {"type": "string", "format": "binary"}, "example": BUNDLE}}}}
 TilePath = Annotated[
     str,
     Path(

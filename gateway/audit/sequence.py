@@ -48,8 +48,8 @@ def look(session: Session) -> Tree:
     return Tree(row.size, row.root, row.edge, row.published, bool(row.more))
 
 
-def sequence(database: Database, published: int) -> int:
-    """Give the entries that wait their places, `MOST_AT_ONCE` at most, and return how many.
+def sequence(database: Database, published: int, at_once: int = MOST_AT_ONCE) -> int:
+    """Give the entries that wait their places, `at_once` at most, and return how many.
 
     `published` is the size of the checkpoint that was read. Raises `Overtaken`, `LogStopped`, `database_unavailable`.
     """
@@ -59,16 +59,16 @@ def sequence(database: Database, published: int) -> int:
                 select(func.pg_try_advisory_xact_lock(ONE_AT_A_TIME))
             ):
                 return 0
-            return _grow(session, look(session), published)
+            return _grow(session, look(session), published, at_once)
     except IntegrityError as error:  # the same index, at the same moment
         raise Overtaken from error
 
 
-def _grow(session: Session, tree: Tree, published: int) -> int:
+def _grow(session: Session, tree: Tree, published: int, at_once: int = MOST_AT_ONCE) -> int:
     if not tree.more:
         return 0
     waiting = select(AuditEntry.number, AuditEntry.leaf_hash).join(AuditPending, AuditPending.number == AuditEntry.number)
-    first = waiting.order_by(AuditEntry.number).limit(MOST_AT_ONCE).subquery()
+    first = waiting.order_by(AuditEntry.number).limit(at_once).subquery()
     index = literal(tree.size - 1, BigInteger) + func.row_number().over(order_by=first.c.number)
     session.execute(insert(AuditLeaf).from_select(["index", "number", "leaf_hash"], select(index, first.c.number, first.c.leaf_hash)))
     new = select(AuditLeaf).where(AuditLeaf.index >= tree.size)

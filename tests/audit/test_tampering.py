@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from gateway.audit import verify
+from gateway.audit.models import AuditEntry, AuditLeaf
+from gateway.database import Database
+from gateway.keys import b64
+from tests.audit.book import ACTIVATED
+from tests.audit.growing import Log
 from tests.audit.others import fsck_verifies, go_verifies
 from tests.audit.tampering import SEEN_BY_OTHERS, SEEN_BY_OURS, Case, an_old_checkpoint, two_readers
 
@@ -55,6 +61,30 @@ def test_tampering_is_found_and_nothing_else_is(how: str, tmp_path: Path) -> Non
     case = Case(tmp_path)
     make(case)
     assert {broken["rule"] for broken in found(case)} == {rule}
+
+
+def test_an_entry_that_the_databases_administrator_changes_is_not_the_published_one(database: Database, tmp_path: Path) -> None:
+    log = Log(database, tmp_path)
+    log.append(1, ACTIVATED)
+    log.grow(0)
+
+    def verified() -> list[dict[str, Any]]:
+        with database.reading() as session:
+            rows = session.execute(select(AuditLeaf.index, AuditEntry).join(AuditEntry, AuditEntry.number == AuditLeaf.number)).all()
+            lines = [json.dumps({"index": index, "salt": b64(row.salt)})[:-1] + f',"entry":{row.entry.decode()}}}\n' for index, row in rows]
+        (log.tiles.folder / "entries.jsonl").write_text("".join(lines))
+        told: list[str] = []
+        verify.main([str(log.tiles.folder), "--key", log.vkey], show=told.append)
+        broken: list[dict[str, Any]] = json.loads(told[0])["broken"]
+        return broken
+
+    assert verified() == []
+    with database.transaction() as session:
+        row = session.scalars(select(AuditEntry)).one()
+        changed = row.entry.replace(b"pol_1", b"pol_2")
+        session.execute(update(AuditEntry).values(entry=changed, leaf_hash=bytes(32)))
+    (broken,) = verified()
+    assert (broken["rule"], broken["index"]) == ("commitment", 0)
 
 
 @pytest.mark.parametrize("how", SEEN_BY_OTHERS)

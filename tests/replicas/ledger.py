@@ -7,22 +7,45 @@ import threading
 import time
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
-from gateway.audit.models import AuditEntry
+from gateway.audit.models import AuditEntry, AuditLeaf
 from gateway.audit.note import Checkpoint, log_identity
 from gateway.audit.tiles import WIDTH, Tiles
+from gateway.audit.verify import BACK, Source
+from gateway.audit.verify import main as verify
 from gateway.database import Database
-from gateway.keys import read_keys
+from gateway.keys import b64, read_keys
 from tests.audit.others import go_verifies
 from tests.engines import install
 from tests.gateway import Gateway
 
 PATIENCE_S = 30.0
 """In which what was acknowledged is in the published log, once replicas are well."""
+
+
+class Opened(Source):
+    """The published log from its directory, its entries from the database: what an auditor is shown over HTTP."""
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        super().__init__(str(folder))
+        self._database_url = database_url
+
+    def entries(self, newest: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+        database = Database(self._database_url)
+        with database.reading() as session:
+            statement = select(AuditLeaf.index, AuditEntry).join(AuditEntry, AuditEntry.number == AuditLeaf.number)
+            if newest:
+                statement = statement.where(AuditEntry.at >= datetime.fromisoformat(newest) - 2 * BACK)
+            for index, row in session.execute(statement.order_by(AuditLeaf.index)):
+                opening = {"opening": json.loads(row.opening)} if row.opening else {}
+                yield {"index": index, "salt": b64(row.salt), "entry": json.loads(row.entry)} | opening, row.entry
+        database.close()
 
 
 class Ledger:
@@ -71,9 +94,14 @@ class Ledger:
         return [leaf.hex() for leaf, count in Counter(self._leaves).items() if count > 1]
 
     def doubts(self, gateway: Gateway) -> list[str]:
-        """Why Go's verifier does not accept the log as this replica serves it, or as a continuation of what it saw before."""
+        """Why Go's verifier does not accept the log as this replica serves it, or as a continuation of what it saw before; and which
+        entry breaks which rule, by the auditor's own.
+        """
         size, why = go_verifies(self._programs, f"{gateway.url}/audit", self._vkey, self._seen)
-        return [why] if size < 0 else []
+        told: list[str] = []
+        words = [str(self._tiles.folder), "--key", self._vkey, "--state", f"{self._seen}.json"]
+        verify(words, Opened(self._tiles.folder, self._database_url), told.append)
+        return [why] * (size < 0) + [json.dumps(broken) for broken in json.loads(told[0])["broken"]]
 
     def _read(self) -> set[bytes]:
         """The leaf hashes that are published by now."""

@@ -48,7 +48,7 @@ ROLES: dict[str, Role] = {
         Role(
             "privacy_officer",
             "Write policy and agree on it, lower a classification, suspend and end any contract, withdraw any consent, erase a person.",
-            "a person or an API client of the operating organization; agreeing on policy and lowering a classification are a person's alone",
+            "a person or an API client of the operating organization; agreeing on policy, lowering a classification are a person's alone",
             "operating",
             frozenset(
                 {

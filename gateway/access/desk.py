@@ -32,8 +32,8 @@ from gateway.identity.directory import Directory as People
 from gateway.settings import Settings
 
 Obligations = tuple[dict[str, Any], ...]
-CountEvents = Callable[[DatasetView, ContractView, Obligations | None, Obligations | None], Mapping[str, Any]]
-"""How many retained events pass each of two decisions on a contract, None being a refusal."""
+CountEvents = Callable[[DatasetView, Sequence[tuple[ContractView, Obligations | None, Obligations | None]]], Sequence[Mapping[str, Any]]]
+"""For contracts over one dataset, how many retained events pass each of two decisions, None being a refusal."""
 MOST_RECORDED = 200
 
 

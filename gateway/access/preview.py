@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from gateway.access.decision import PolicyUnavailable
-from gateway.access.desk import Desk, contracts_in_force, digest_of_contracts
+from gateway.access.desk import Desk, Obligations, contracts_in_force, digest_of_contracts
 from gateway.access.draft import locked
 from gateway.access.models import DecisionRow, PolicyPreview
 from gateway.access.replay import Answer, Sides, both_sides, change_of, fields_changed, reader_facts
@@ -154,28 +154,30 @@ class _Replaying:
         facts = {each.id: made for each in contracts if (made := reader_facts(each, desk.catalog, desk.people, at)) is not None}
         asked = [each for each in contracts if each.id in facts]
         pairs = sides.ask([facts[each.id] for each in asked], self._advance)
-        changed = []
-        for contract, (one, other) in zip(asked, pairs, strict=True):
-            if (what := change_of(one, other)) is not None:
-                changed.append(self._contract(contract, what, one, other))
-            self._advance(1)
-        return changed
+        changed = [(each, *pair) for each, pair in zip(asked, pairs, strict=True) if change_of(*pair) is not None]
+        counts: dict[str, Mapping[str, Any]] = {}
+        for slug in dict.fromkeys(each.dataset_slug for each, _, _ in changed):
+            of_dataset = [(each, _passing(one), _passing(other)) for each, one, other in changed if each.dataset_slug == slug]
+            dataset = desk.catalog.get(slug)
+            assert dataset is not None
+            counted = desk.count_events(dataset, of_dataset)
+            counts |= {each.id: told for (each, _, _), told in zip(of_dataset, counted, strict=True)}
+            self._tell()
+        self._advance(len(contracts))
+        return [self._contract(each, one, other, counts[each.id]) for each, one, other in changed]
 
-    def _contract(self, contract: ContractView, what: str, before: Answer, after: Answer) -> dict[str, Any]:
-        dataset = self._desk.catalog.get(contract.dataset_slug)
-        assert dataset is not None
-        sides = [tuple(side["obligations"]) if side["allow"] else None for side in (before, after)]
+    def _contract(self, contract: ContractView, before: Answer, after: Answer, events: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "contract": contract.id,
             "dataset": contract.dataset_slug,
             "purpose": contract.purpose,
             "provider": self._named(contract.provider_id),
             "consumer": self._named(contract.consumer_id),
-            "change": what,
+            "change": change_of(before, after),
             "before": _shown(before),
             "after": _shown(after),
             "fields": fields_changed(before, after),
-            "events": dict(self._desk.count_events(dataset, contract, sides[0], sides[1])),
+            "events": dict(events),
         }
 
     def _named(self, organization_id: str) -> dict[str, str]:
@@ -212,6 +214,10 @@ class _Replaying:
         with self._desk.database.transaction() as session:
             preview = session.get_one(PolicyPreview, self._key)
             preview.done, preview.total, preview.beat_at = min(self._done, self._total), self._total, now()
+
+
+def _passing(answer: Answer) -> Obligations | None:
+    return tuple(answer["obligations"]) if answer["allow"] else None
 
 
 def _shown(answer: Answer) -> dict[str, Any]:

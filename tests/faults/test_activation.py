@@ -86,7 +86,8 @@ def test_an_officer_sees_who_loses_a_second_one_agrees_and_the_stream_ends(engin
             district.publish(visit("person-seen", 21))
         assert (ended["code"], len(listener.events)) == ("policy_denied", 20)
         told = [each for each in consumer.get("/v1/notices") if each["type"] == "policy.changed_for_you"]
-        assert [(each["data"]["contract"], each["data"]["change"]) for each in told] == [(contract, "loses")]
+        assert {each["data"]["change"] for each in told} == {"loses"}
+        assert contract in {each["data"]["contract"] for each in told}
         why = send(consumer, "GET", f"/v1/decisions/{ended['decision_id']}").json()["why"]
         assert [each["pointer"] for each in why["mattered"]] == ["/purpose"]
 

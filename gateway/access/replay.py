@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from gateway.access.answer import checked
@@ -39,11 +41,12 @@ class Sides:
     def ask(self, inputs: Sequence[Mapping[str, Any]], progress: Progress = lambda _done: None) -> list[tuple[Answer, Answer]]:
         """What each says, input by input. Raises `PolicyUnavailable` if one does not answer in its time."""
         pairs: list[tuple[Answer, Answer]] = []
-        for start in range(0, len(inputs), BATCH):
-            batch = inputs[start : start + BATCH]
-            one, other = (side.evaluate_all(RULE, batch, BATCH_S) for side in (self.before, self.after))
-            pairs += [(_document(first), _document(second)) for first, second in zip(one, other, strict=True)]
-            progress(len(batch))
+        with ThreadPoolExecutor(2, "policy-replay") as at_once:
+            for start in range(0, len(inputs), BATCH):
+                batch = inputs[start : start + BATCH]
+                one, other = at_once.map(partial(_answers, batch), (self.before, self.after))
+                pairs += [(_document(first), _document(second)) for first, second in zip(one, other, strict=True)]
+                progress(len(batch))
         return pairs
 
 
@@ -138,6 +141,10 @@ def _ways(answer: Answer) -> dict[str, dict[str, Any]]:
         for each in answer["obligations"]
         if "pointer" in each and each["kind"] not in {"drop", "row_filter"}
     }
+
+
+def _answers(batch: Sequence[Mapping[str, Any]], side: RegoProcess) -> list[Any]:
+    return side.evaluate_all(RULE, batch, BATCH_S)
 
 
 def _document(said: Any) -> Answer:

@@ -7,6 +7,7 @@ revision, and approval names it.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,7 @@ class Previews:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._worker = ThreadPoolExecutor(1, "policy-preview")
+        self._stopping = threading.Event()
 
     def begin(self, revision_id: str, days: int, caller: Principal) -> PolicyPreview:
         """Begin one, and return it as it stands. Raises `not_found`, `illegal_state`, `policy_refused` for files that nobody can ask."""
@@ -79,11 +81,13 @@ class Previews:
         self._worker.submit(lambda: None).result()
 
     def stop(self) -> None:
+        """What is under way gives up at its next step."""
+        self._stopping.set()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, revision_id: str, number: int, before: dict[str, str], after: dict[str, str], days: int) -> None:
         try:
-            replaying = _Replaying(self._desk, revision_id, number)
+            replaying = _Replaying(self._desk, revision_id, number, self._stopping)
             self._keep(revision_id, number, "done", result=replaying.run(before, after, days), contracts=replaying.contracts_digest)
         except PolicyUnavailable as error:
             self._keep(revision_id, number, "failed", problem=str(error))
@@ -122,8 +126,9 @@ def read_preview(session: Session, revision_id: str, number: int) -> PolicyPrevi
 class _Replaying:
     """One preview at work."""
 
-    def __init__(self, desk: Desk, revision_id: str, number: int) -> None:
+    def __init__(self, desk: Desk, revision_id: str, number: int, stopping: threading.Event) -> None:
         self._desk = desk
+        self._stopping = stopping
         self._key = (revision_id, number)
         self._done = self._total = 0
         self._told = 0.0
@@ -206,6 +211,8 @@ class _Replaying:
 
     def _advance(self, done: int) -> None:
         self._done += done
+        if self._stopping.is_set():
+            raise PolicyUnavailable("the replica that was at work on it was stopped: ask for another one")
         if time.monotonic() - self._told > BEAT_S:
             self._tell()
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -19,13 +20,16 @@ from sqlalchemy.orm import Session
 from consent.index import ConsentIndex
 from gateway import answers, operations
 from gateway.access import api as access_api
+from gateway.access import policies_api
 from gateway.access.bundle_server import bundle_routes
 from gateway.access.decide import Access
 from gateway.access.decision import PolicyEngine
+from gateway.access.desk import Desk
 from gateway.access.embedded import EmbeddedEngine
+from gateway.access.follow import Activation
 from gateway.access.grounds import Grounds
 from gateway.access.opa import OpaEngine
-from gateway.access.revisions import Activation
+from gateway.access.preview import Previews
 from gateway.audit import api as audit_api
 from gateway.audit import published_log
 from gateway.audit.denials import Denials
@@ -80,6 +84,7 @@ from gateway.remembered.open import open_place
 from gateway.remembered.place import PlaceAway
 from gateway.settings import Settings
 from gateway.streams import api as streams_api
+from gateway.streams.estimate import count_events
 from gateway.streams.kafka_log import KafkaLog
 from gateway.streams.live import Streams
 from gateway.streams.log import EventLog, LogUnavailable
@@ -124,10 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.contracts = Contracts()
     state.consents = ConsentIndex()
     state.notices = Feed()
-    state.engine = _engine(settings)
-    state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
-    state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
-    state.grounds = Grounds(state.access)
+    _set_up_policy(state)
     _open_the_door(state)
     state.log = _log(settings)
     state.disclosures = Disclosures(state.database)
@@ -137,6 +139,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
     state.streams = _streams(state)
     _stand_at_the_barrier(state)
+    _set_the_desk(state)
     place = open_place(settings, state.keys, state.database, state.log)
     state.follower = Follower(state.database, place, went_back=lambda: _stand_back(state), whole_again=_begin_anew)
     # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
@@ -152,6 +155,23 @@ def _sequencer(state: Any) -> Sequencer:
     signer, file = log_signer(state.keys, state.settings), state.settings.audit_witnesses
     witnesses = Witnesses(read_policy(file, signer.verifier), state.tiles) if file is not None else None
     return Sequencer(state.database, state.tiles, signer, witnesses)
+
+
+def _set_up_policy(state: Any) -> None:
+    settings: Settings = state.settings
+    state.seat = Seat.at(settings.host, settings.port)
+    state.engine = _engine(settings)
+    state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
+    key = state.keys.signing["policy_bundle"]
+    state.activation = Activation(state.engine, state.database, key, state.seat.id, state.access.switch.has)
+    state.grounds = Grounds(state.access)
+
+
+def _set_the_desk(state: Any) -> None:
+    """What officers do with policy, over all the rest."""
+    count = partial(count_events, state.streams)
+    state.desk = Desk(state.settings, state.database, state.barrier, state.identity, state.catalog, state.contracts, count)
+    state.previews = Previews(state.desk)
 
 
 def _open_the_door(state: Any) -> None:
@@ -193,7 +213,7 @@ def _streams(state: Any) -> Streams:
 def _stand_at_the_barrier(state: Any) -> None:
     settings: Settings = state.settings
     state.leases = Leases(state.database, lease_of(state.database, settings.lease_s))
-    seat = Seat.at(settings.host, settings.port)
+    seat: Seat = state.seat
     state.replica = Replica(state.leases, seat, state.changes, state.streams.outbound)
     # Who fences a replica looks for what it published and could not write down any more.
     gate = state.streams.gate
@@ -254,9 +274,9 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
-    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, published_log, barrier_api, operations):
+    stored = (catalog_api, access_api, policies_api, contracts_api, notices_api, audit_api, published_log, barrier_api, operations)
+    for room in (*people, *stored):
         app.include_router(room.router, dependencies=strict)
-    app.include_router(access_api.revisions, dependencies=strict)
     # OAuth's endpoints, and that to which a provider sends people back, ignore unknown parameters, as their RFCs ask.
     for others in (oauth, registration_endpoints, sign_in_pages, answers):
         app.include_router(others.router)
@@ -330,6 +350,7 @@ def _load(app: FastAPI, session: Session) -> None:
 
 def _stop(state: Any, leave: Any) -> None:
     state.activation.stop()
+    state.previews.stop()
     state.denials.stop()
     state.disclosures.stop()
     state.audit.stop()

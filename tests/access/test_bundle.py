@@ -13,7 +13,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from gateway.access.bundle import MAX_BYTES, BundleUnreadable, build_bundle, content_digest, read_bundle, served
+from gateway.access.bundle import MAX_BYTES, BundleUnreadable, build_bundle, read_bundle, served
 from tests.policies.shipped import KEY, SLUG, bundle, files, parts
 
 
@@ -57,13 +57,6 @@ def test_the_archive_carries_no_time_and_no_owner() -> None:
     assert content[4:8] == b"\0\0\0\0"
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content))) as archive:
         assert {(member.mtime, member.uid, member.gid, member.uname) for member in archive} == {(0, 0, 0, "")}
-
-
-def test_the_digest_follows_content_and_revision() -> None:
-    modules, data = parts()
-    digest = content_digest("pol_1", modules, data)
-    assert digest == content_digest("pol_1", dict(reversed(modules.items())), data)
-    assert len({digest, content_digest("pol_2", modules, data), content_digest("pol_1", modules, {"exchange": {"rules": {}}})}) == 3
 
 
 def test_what_was_built_is_read_back() -> None:

@@ -41,7 +41,7 @@ def replay(
         recorded = client.get(f"/v1/decisions/{decision}")
         archive = client.request("GET", f"/v1/policies/revisions/{recorded['revision']}/bundle", headers={"Accept": "*/*"}).content
         files = unpacked(archive)
-        doubts = [*_doubts_of_decision(client, recorded), *_doubts_of_policy(client, recorded["revision"], files)]
+        doubts = [*_doubts_of_decision(client, recorded), *_doubts_of_policy(client, recorded["revision"], archive)]
     answer = evaluate(program, files, recorded["facts"])
     kept = {name: in_order(recorded[name]) for name in answer}
     doubts += [f"{name}: OPA says {answer[name]}, recorded is {kept[name]}" for name in answer if answer[name] != kept[name]]
@@ -108,18 +108,11 @@ def _doubts_of_decision(client: Client, recorded: dict[str, Any]) -> list[str]:
     return [f"{name}: the log says {told.get(name)}, shown is {value}" for name, value in shown.items() if told.get(name) != value]
 
 
-def _doubts_of_policy(client: Client, revision: str, files: dict[str, bytes]) -> list[str]:
+def _doubts_of_policy(client: Client, revision: str, archive: bytes) -> list[str]:
     """That the bundle is not the one that the log says was made active."""
     entries = [item["entry"] for item in everything(client, "/v1/audit/entries", kind="policy", limit=500)]
-    made = {
-        entry["detail"].get("bundle_digest") for entry in entries if entry.get("revision") == revision and entry["action"] == "activate"
-    }
-    hashes = [
-        {"algorithm": "SHA-256", "hash": hashlib.sha256(content).hexdigest(), "name": name}
-        for name, content in sorted(files.items())
-        if name != ".signatures.json"
-    ]
-    digest = hashlib.sha256(_canonical(hashes)).hexdigest()
+    made = {entry["detail"].get("digest") for entry in entries if entry.get("revision") == revision and entry["action"] == "activate"}
+    digest = hashlib.sha256(archive).hexdigest()
     return [] if digest in made else [f"policy: the log has no activation of {revision} with a bundle of digest {digest}"]
 
 

@@ -42,6 +42,9 @@ from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
 from gateway.consents import erase
 from gateway.consents import expiry as consents_expiry
+from gateway.console import public as console_public
+from gateway.console import resident as console_resident
+from gateway.console.pages import Pages
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
 from gateway.contracts.expiry import expire_due
@@ -115,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.settings = settings
     state.keys = read_keys(settings.resolved_key_file)
     state.keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    state.pages = Pages(settings.issuer)
     state.database = Database(settings.resolved_database_url)
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database, lambda: state.replica.lease())  # noqa: PLW0108 - the replica comes last
@@ -248,6 +252,8 @@ def _routes(app: FastAPI) -> None:
     people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
     for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, barrier_api, operations):
         app.include_router(room.router, dependencies=strict)
+    for pages in (console_public, console_resident):
+        app.include_router(pages.router, dependencies=[Depends(refuse_unknown_query)])
     # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
     app.include_router(oauth.router)
     app.include_router(registration_endpoints.router)

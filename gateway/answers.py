@@ -8,12 +8,13 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from gateway.catalog.schemas import pointer_of
 from gateway.errors import ExchangeError, Invalid, catalogue
+from gateway.identity.browser_sessions import SignInNeeded
 from gateway.identity.principal import challenge
 from gateway.streams.log import LogUnavailable, TopicGone
 
@@ -39,6 +40,7 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(LogUnavailable, _log_unavailable)
     app.add_exception_handler(TopicGone, _log_unavailable)
+    app.add_exception_handler(SignInNeeded, sign_in_first)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
@@ -64,6 +66,12 @@ def _wants_a_page(request: Request) -> bool:
 async def _exchange_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ExchangeError)
     return answer(request, error)
+
+
+async def sign_in_first(_request: Request, error: Exception) -> RedirectResponse:
+    """A page is for somebody: the browser goes to sign them in, and comes back."""
+    assert isinstance(error, SignInNeeded)
+    return RedirectResponse(error.location, 303, {"Cache-Control": "no-store"})
 
 
 async def _log_unavailable(request: Request, _error: Exception) -> Response:

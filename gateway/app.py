@@ -42,8 +42,7 @@ from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
 from gateway.consents import erase
 from gateway.consents import expiry as consents_expiry
-from gateway.console import public as console_public
-from gateway.console import resident as console_resident
+from gateway.console import api as console_api
 from gateway.console.pages import Pages
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
@@ -60,10 +59,12 @@ from gateway.identity import (
     registration_api,
     registration_endpoints,
     registration_tokens,
+    sign_in_pages,
     sign_ins,
     signing_keys,
 )
 from gateway.identity.authorization_server import AuthorizationServer
+from gateway.identity.browser_sessions import BrowserSessions
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory as People
 from gateway.identity.proofs import Proofs
@@ -165,6 +166,7 @@ def _open_the_door(state: Any) -> None:
         state.proofs,
         state.published_keys,
     )
+    state.browsers = BrowserSessions(state.settings, state.keys, state.database, state.identity, state.authorization.people)
     state.registration = Registration(state.database, state.keys, outward, state.published_keys)
     state.registrations_limit = Limits(state.settings.registrations_per_minute, "registrations")
 
@@ -250,14 +252,11 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
-    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, barrier_api, operations):
+    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, barrier_api, console_api, operations):
         app.include_router(room.router, dependencies=strict)
-    for pages in (console_public, console_resident):
-        app.include_router(pages.router, dependencies=[Depends(refuse_unknown_query)])
-    # OAuth's endpoints follow their RFCs, which ask that unknown parameters be ignored.
-    app.include_router(oauth.router)
-    app.include_router(registration_endpoints.router)
-    app.include_router(answers.router)
+    # OAuth's endpoints, and that to which a provider sends people back, ignore unknown parameters, as their RFCs ask.
+    for others in (oauth, registration_endpoints, sign_in_pages, answers):
+        app.include_router(others.router)
     operations.serve_documentation(app)
     app.add_middleware(Guard, standing=lambda: app.state.follower.standing)
     app.add_middleware(Requests, in_flight=app.state.streams.in_flight, headers=security_headers(app.state.settings))

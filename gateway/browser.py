@@ -13,6 +13,8 @@ from gateway.settings import Settings
 
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """The policy of what is no page: it loads and runs nothing."""
+PAGE = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+"""That of a page whose forms go to us and nowhere else, and which has neither script nor style."""
 CONSOLE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

@@ -23,8 +23,10 @@ class FurtherProvider(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     issuer: str
-    client_id: str
+    client_id: str = ""
     scope: str = "openid profile"
+    web_client_id: str = ""
+    web_client_secret: SecretStr = SecretStr("")
 
 
 class Settings(BaseSettings):
@@ -159,6 +161,10 @@ class Settings(BaseSettings):
             )
         if self.oidc_issuer and not (self.oidc_client_id or self.oidc_web_client_id):
             raise SettingsRefused("EXCHANGE_OIDC_ISSUER needs EXCHANGE_OIDC_CLIENT_ID or EXCHANGE_OIDC_WEB_CLIENT_ID, or both.")
+        secrets = [(self.oidc_web_client_id, self.oidc_web_client_secret)]
+        secrets += [(further.web_client_id, further.web_client_secret) for further in self.oidc_further]
+        if any(bool(client_id) != bool(secret.get_secret_value()) for client_id, secret in secrets):
+            raise SettingsRefused("The client of the web session is a confidential one: it has an identifier and a secret, or neither.")
         if self.environment == "development":
             return self
         if any(not issuer.startswith("https://") for issuer in providers):

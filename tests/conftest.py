@@ -10,15 +10,30 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.engines import Engines, Kafka, OpenIdProvider, Postgres, install
 from tests.engines.asyncapi import asyncapi_errors as ask_asyncapi_parser
 from tests.engines.sets import KINDS, RealEngines
 
 # Fixtures of what `tests.engines.install` installs. With `--engines=embedded` nothing is, and a test that takes one is deselected.
-INSTALLED = {"kafka", "postgres", "opa_binary", "asyncapi_errors", "openid_provider", "openid_client", "go_client", "clients_python"}
+INSTALLED = {
+    "kafka",
+    "postgres",
+    "opa_binary",
+    "asyncapi_errors",
+    "openid_provider",
+    "openid_client",
+    "go_client",
+    "clients_python",
+    "browser",
+}
 # What only the real set has: a test that takes one of these and `engines` runs on that set alone.
 SERVERS = {"kafka", "postgres"}
+CHROMIUM = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 POSTGRES = pytest.StashKey[Postgres]()
 
 
@@ -105,6 +120,15 @@ def openid_provider(engine_folder: Path) -> Iterator[OpenIdProvider]:
     provider.start()
     yield provider
     provider.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, running. Of one module: while it runs, this thread has an event loop, and other modules' tests run their own."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=install.chromium(), args=CHROMIUM)
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

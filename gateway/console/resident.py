@@ -125,7 +125,9 @@ def withdraw_by_code(request: Request, fields: Fields) -> HTMLResponse:
     except ExchangeError as error:
         problem = error
     told = told_of(problem, request) if problem else None
-    return pages_of(request).show(request, "withdraw.html", problem.status if problem else 200, back="/withdraw", answer=answer, problem=told)
+    return pages_of(request).show(
+        request, "withdraw.html", problem.status if problem else 200, back="/withdraw", answer=answer, problem=told
+    )
 
 
 def _show(
@@ -158,7 +160,9 @@ def _show(
 
 
 def _ask_for_code(request: Request, problem: ExchangeError | None, status: int) -> HTMLResponse:
-    return pages_of(request).show(request, "resident_code.html", status, back="/resident", problem=told_of(problem, request) if problem else None)
+    return pages_of(request).show(
+        request, "resident_code.html", status, back="/resident", problem=told_of(problem, request) if problem else None
+    )
 
 
 def _person(request: Request, session: Reading) -> Person | None:

@@ -17,6 +17,7 @@ from typing import Any
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError, InvalidScopeError, UnauthorizedClientError
 from joserfc import jwt
+from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
@@ -32,7 +33,7 @@ from gateway.identity.provider import SKEW_S, Identity, IdTokenRefused, OpenIdPr
 from gateway.identity.scopes import SCOPES
 from gateway.identity.sign_ins import SignIn
 from gateway.keys import Keys, b64, unb64
-from gateway.settings import Settings
+from gateway.settings import FurtherProvider, Settings
 
 COMMAND_LINE = "exchange-cli"
 """The public client (RFC 6749 section 2.1) that every command line is, at the exchange."""
@@ -46,11 +47,13 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider that is configured, and the command line's client there."""
+    """A provider that is configured, the command line's client there, and the browsers' one with its secret."""
 
     at: OpenIdProvider
     client_id: str
     scope: str
+    web_client_id: str
+    web_client_secret: SecretStr
 
 
 class PersonTokens:
@@ -227,9 +230,15 @@ def nonce_of(verifier: str) -> str:
 
 
 def _providers(settings: Settings) -> tuple[Provider, ...]:
-    first = ((settings.oidc_issuer, settings.oidc_client_id, settings.oidc_scope),) if settings.oidc_issuer else ()
-    further = tuple((one.issuer, one.client_id, one.scope) for one in settings.oidc_further)
-    return tuple(Provider(OpenIdProvider(issuer), client_id, scope) for issuer, client_id, scope in (*first, *further))
+    city = FurtherProvider(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        scope=settings.oidc_scope,
+        web_client_id=settings.oidc_web_client_id,
+        web_client_secret=settings.oidc_web_client_secret,
+    )
+    named = ((city,) if city.issuer else ()) + settings.oidc_further
+    return tuple(Provider(OpenIdProvider(one.issuer), one.client_id, one.scope, one.web_client_id, one.web_client_secret) for one in named)
 
 
 def _unavailable(description: str = "Try again in a moment.") -> JSONResponse:

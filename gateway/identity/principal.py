@@ -93,6 +93,11 @@ class Rule:
         caller = await authenticate(request)
         if caller is None:
             raise ExchangeError("token_missing", headers={"WWW-Authenticate": challenge(request)})
+        self.require(request, caller)
+        return caller
+
+    def require(self, request: Request, caller: Principal) -> None:
+        """Return if this caller may. Raises what the rule raises."""
         missing = [scope for scope in self.scopes if scope not in caller.scopes]
         if missing:
             header = challenge(request, error="insufficient_scope", scope=" ".join(self.scopes))
@@ -102,9 +107,8 @@ class Rule:
             raise ExchangeError("role_missing", f"This needs the role {' or '.join(self.roles)}.", headers={"WWW-Authenticate": header})
         if self.person and caller.person is None:
             raise ExchangeError("person_required", headers={"WWW-Authenticate": challenge(request)})
-        if self.fresh and caller.person is not None:
-            _check_fresh(request, caller.person)
-        return caller
+        if self.fresh:
+            require_fresh(request, caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,18 @@ class OrAsker:
         return await self.rule(request, header)
 
 
-def _check_fresh(request: Request, person: PersonFacts) -> None:
-    """Raises `insufficient_user_authentication`, whose challenge says what would suffice (RFC 9470 section 3)."""
+def is_fresh(auth_time: int, acr: str | None, wanted: str) -> bool:
+    """True if a person proved themselves less than `FRESH_S` ago, and in the `wanted` manner; any counts if that is empty."""
+    return time.time() - auth_time <= FRESH_S and wanted in {"", acr}
+
+
+def require_fresh(request: Request, caller: Principal) -> None:
+    """Return for a program, and for a person who has just signed in.
+
+    Raises `insufficient_user_authentication`, whose challenge says what would suffice (RFC 9470 section 3).
+    """
     wanted: str = request.app.state.settings.oidc_acr
-    if time.time() - person.auth_time <= FRESH_S and wanted in {"", person.acr}:
+    if caller.person is None or is_fresh(caller.person.auth_time, caller.person.acr, wanted):
         return
     header = challenge(request, error="insufficient_user_authentication", acr_values=wanted or None, max_age=str(FRESH_S))
     raise ExchangeError("insufficient_user_authentication", headers={"WWW-Authenticate": header})

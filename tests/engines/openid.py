@@ -36,7 +36,7 @@ ROLES = {"exchange-operators": "operator", "privacy-office": "privacy_officer", 
 class OpenIdProvider:
     """The city's provider. `start()` again after `stop()` keeps port and people; `roll_keys()` before it changes what it signs with."""
 
-    def __init__(self, node_modules: Path, folder: Path, *, web_redirect: str = "http://127.0.0.1:1/login/callback") -> None:
+    def __init__(self, node_modules: Path, folder: Path, *, web_redirect: str = "http://exchange.test/login/callback") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.issuer = f"http://127.0.0.1:{self.port}"
@@ -84,7 +84,6 @@ class OpenIdProvider:
                     "client_id": WEB,
                     "client_secret": WEB_SECRET,
                     "redirect_uris": [self._web_redirect],
-                    "post_logout_redirect_uris": [self._web_redirect.replace("/login/callback", "/session")],
                     "grant_types": ["authorization_code"],
                     "response_types": ["code"],
                     "id_token_signed_response_alg": self.algorithm,

@@ -17,12 +17,14 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey, Key, OKPKey
 from starlette.testclient import TestClient
 
+from gateway.answers import sign_in_first
 from gateway.changes import ChangeRow, Changes, Counter
 from gateway.database import Base, Database
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import refuse_unknown_query
-from gateway.identity import api, oauth, persons_api, registration_api, registration_endpoints
+from gateway.identity import api, oauth, persons_api, registration_api, registration_endpoints, sign_in_pages
 from gateway.identity.authorization_server import AuthorizationServer
+from gateway.identity.browser_sessions import BrowserSessions, SignInNeeded
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory
 from gateway.identity.proofs import Proofs
@@ -64,7 +66,7 @@ class Exchange:
         self._operator_token = ""
 
     def _app(self) -> FastAPI:
-        app = FastAPI(dependencies=[Depends(refuse_unknown_query)])
+        app = FastAPI()
         app.state.settings, app.state.keys, app.state.database = self.settings, self.keys, self.database
         app.state.identity = self.directory
         self.published_keys = PublishedKeys(self.outward)
@@ -75,12 +77,15 @@ class Exchange:
             self.settings, self.keys, self.database, self.directory, self.contracts.get, app.state.proofs, self.published_keys
         )
         app.state.registration = Registration(self.database, self.keys, self.outward, self.published_keys)
+        people = app.state.authorization.people
+        app.state.browsers = BrowserSessions(self.settings, self.keys, self.database, self.directory, people)
+        app.state.sessions_limit = Requests(self.settings.sessions_per_minute, "sessions")
         app.state.registrations_limit = Requests(self.settings.registrations_per_minute, "registrations")
-        app.include_router(api.router)
-        app.include_router(registration_api.router)
-        app.include_router(persons_api.router)
-        app.include_router(oauth.router)
-        app.include_router(registration_endpoints.router)
+        for room in (api, registration_api, persons_api):
+            app.include_router(room.router, dependencies=[Depends(refuse_unknown_query)])
+        for others in (oauth, registration_endpoints, sign_in_pages):
+            app.include_router(others.router)
+        app.add_exception_handler(SignInNeeded, sign_in_first)
         app.add_exception_handler(ExchangeError, _problem)
         app.add_exception_handler(RequestValidationError, _invalid)
         return app

@@ -162,7 +162,7 @@ def _open_the_door(state: Any) -> None:
         state.keys,
         state.database,
         state.identity,
-        lambda contract_id: _parties(state.contracts, contract_id),
+        state.contracts.parties,
         state.proofs,
         state.published_keys,
     )
@@ -208,11 +208,6 @@ def _begin_anew() -> None:
     """The database was restored while this process had another history in memory: the next one starts from the database."""
     sys.stderr.flush()
     os._exit(ENDED_ITSELF)
-
-
-def _parties(contracts: Contracts, contract_id: str) -> tuple[str, str] | None:
-    contract = contracts.get(contract_id)
-    return (contract.provider_id, contract.consumer_id) if contract else None
 
 
 def create_admin_app(app: FastAPI) -> FastAPI:

@@ -40,7 +40,7 @@ def language_of(request: Request) -> Language:
     """What the person chose, else what their browser asks for (RFC 9110 section 12.5.4), else English."""
     chosen = request.cookies.get(COOKIE)
     if chosen in LANGUAGES:
-        return cast("Language", chosen)
+        return chosen
     asked: dict[Language, float] = {}
     for part in request.headers.get("accept-language", "").split(",")[:20]:
         if found := WANTED.match(part):

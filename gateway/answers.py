@@ -68,9 +68,15 @@ async def _exchange_error(request: Request, error: Exception) -> Response:
     return answer(request, error)
 
 
-async def sign_in_first(_request: Request, error: Exception) -> RedirectResponse:
-    """A page is for somebody: the browser goes to sign them in, and comes back."""
+async def sign_in_first(request: Request, error: Exception) -> Response:
+    """A page is for somebody: the browser goes to sign them in, and comes back.
+
+    After a form it is a link instead: a browser that obeys `form-action` lets no form lead to the provider, and nothing was done.
+    """
     assert isinstance(error, SignInNeeded)
+    if request.method != "GET" and hasattr(request.app.state, "pages"):
+        page: Response = request.app.state.pages.sign_in(request, error.location)
+        return page
     return RedirectResponse(error.location, 303, {"Cache-Control": "no-store"})
 
 

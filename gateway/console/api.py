@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from gateway.console import public, resident
+from gateway.console import partner, public, resident
 
 router = APIRouter(include_in_schema=False)
-for pages in (public, resident):
+for pages in (public, resident, partner):
     router.include_router(pages.router)

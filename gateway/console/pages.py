@@ -91,6 +91,10 @@ class Pages:
         """The page of an error: what it is and what to do next."""
         return self.show(request, "problem.html", error.status, headers={**headers, **NO_STORE}, problem=told_of(error, request))
 
+    def sign_in(self, request: Request, location: str) -> Response:
+        """For who sent a form and is signed in no longer, or too long ago for what it asks."""
+        return self.show(request, "sign_in.html", 403, location=location)
+
 
 def told_of(error: ExchangeError, request: Request) -> dict[str, Any]:
     """{code, title, explanation, hint, detail, reasons, errors} of a problem, in the reader's language as far as there are words."""

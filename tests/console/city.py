@@ -9,13 +9,17 @@ from types import TracebackType
 from typing import Self
 
 from connectors.client import Client
+from gateway.identity import people
+from gateway.identity.models import Organization
+from gateway.keys import read_keys
 from tests.e2e.district import FOOTFALL, District, dataset_document, pulled, visit
 from tests.e2e.wire import assert_calm
 from tests.engines import Engines, OpenIdProvider, install
 from tests.engines.openid import ROLES, WEB, WEB_SECRET
 from tests.gateway import READER, Gateway
 
-OPEN_DATA = ("business-directory", "council-calendar", "transit-feed")
+OPEN_DATA = ("business-directory", "council-calendar")
+TRANSIT = "transit-feed"
 
 
 class City:
@@ -44,6 +48,8 @@ class City:
         self.district = District(self.gateway)
         for slug in OPEN_DATA:
             self.district.provider.post("/v1/datasets", dataset_document(slug))
+        self.department = self.gateway.partner("Transit Department", kind="department")
+        self.department.post("/v1/datasets", dataset_document(TRANSIT))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -59,6 +65,16 @@ class City:
     def start_up(self, name: str = "Start-up") -> Client:
         """A consumer's client that authenticates by key."""
         return self.gateway.partner(name, scopes=READER)
+
+    def belongs(self, login: str, client: Client, *roles: str) -> None:
+        """From now on this person of the provider holds these roles in the client's organization."""
+        organization_id = client.get("/v1/me")["organization"]["id"]
+        keys = read_keys(self.gateway.settings().resolved_key_file)
+        database = self.gateway.database()
+        with database.transaction() as session:
+            person = people.know(session, keys, self.provider.issuer, login)
+            people.give_roles(session, None, person, session.get_one(Organization, organization_id), roles)
+        database.close()
 
     def person(self) -> str:
         """A visitor of their own, as events name them."""

@@ -28,12 +28,12 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def looks(browser: Browser, seen: list[str]) -> Iterator[Callable[..., Look]]:
+def looks(browser: Browser, city: City, seen: list[str]) -> Iterator[Callable[..., Look]]:
     """`looks(script=False, width=360, language="fr-CA")`: a browser that has been nowhere. At the end nothing may have been wrong."""
     made: list[Look] = []
 
     def look(**how: Any) -> Look:
-        made.append(Look(browser, seen, **how))
+        made.append(Look(browser, city.url, seen, **how))
         return made[-1]
 
     yield look

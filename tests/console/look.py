@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.sync_api import Browser, BrowserContext, Page, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
 
 from tests.engines import install
 
@@ -24,9 +24,11 @@ SCREENSHOTS = "EXCHANGE_SCREENSHOTS"
 
 
 class Look:
-    """A browser of one person. `wrong` is what went wrong so far; a test that expects a refusal says so with `expects`."""
+    """A browser of one person, at the exchange of this URL. `seen` takes the pages that it is sent. `wrong` is what went wrong so far; a test that expects a refusal says so with `expects`."""
 
-    def __init__(self, browser: Browser, seen: list[str], *, script: bool = True, width: int = 360, language: str = "en-CA") -> None:
+    def __init__(
+        self, browser: Browser, url: str, seen: list[str], *, script: bool = True, width: int = 360, language: str = "en-CA"
+    ) -> None:
         self.context: BrowserContext = browser.new_context(
             java_script_enabled=script, viewport={"width": width, "height": 800}, locale=language
         )
@@ -34,12 +36,22 @@ class Look:
         self.page: Page = self.context.new_page()
         self.wrong: list[str] = []
         self._seen = seen
+        self._url = url
         self._expected: set[int] = set()
         self._watch(self.page)
 
     def expects(self, *statuses: int) -> None:
         """These statuses are what the test is about, and so is the browser's line about them."""
         self._expected |= set(statuses)
+
+    def sign_in(self, url: str, login: str, path: str) -> None:
+        """Go to the path of the exchange at this URL, and fill in the provider's forms on the way, as somebody does."""
+        self.page.goto(url + path)
+        self.page.fill("input[name=login]", login)
+        self.page.fill("input[name=password]", "any")
+        self.page.click("button[type=submit]")
+        self.page.click("button[type=submit]")  # that they let the exchange know
+        self.page.wait_for_url(f"{url}/**")
 
     def closely(self, name: str) -> None:
         """Hold the page as it is, at each width, light and dark, to WCAG 2.2 AA, and to fitting in; a picture of each where asked for."""
@@ -67,17 +79,22 @@ class Look:
 
     def _watch(self, page: Page) -> None:
         page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
-        page.on("requestfailed", lambda request: self.wrong.append(f"failed: {request.method} {request.url} {request.failure}"))
-        page.on("console", lambda message: self._console(message.type, message.text))
+        page.on("requestfailed", self._failed)
+        page.on("console", self._console)
         page.on("response", self._answered)
 
-    def _console(self, kind: str, text: str) -> None:
-        status = re.search(r"status of (\d+)", text)
-        if kind in {"error", "warning"} and not (status and int(status[1]) in self._expected):
-            self.wrong.append(f"console: {text}")
+    def _failed(self, request: Request) -> None:
+        if request.url.startswith(self._url):  # what the provider's pages ask for is not ours
+            self.wrong.append(f"failed: {request.method} {request.url} {request.failure}")
+
+    def _console(self, message: ConsoleMessage) -> None:
+        status = re.search(r"status of (\d+)", message.text)
+        ours = message.location["url"].startswith(self._url) or self.page.url.startswith(self._url)
+        if ours and message.type in {"error", "warning"} and not (status and int(status[1]) in self._expected):
+            self.wrong.append(f"console: {message.text}")
 
     def _answered(self, response: Response) -> None:
-        if response.status >= 400 and response.status not in self._expected:
+        if response.url.startswith(self._url) and response.status >= 400 and response.status not in self._expected:
             self.wrong.append(f"{response.status}: {response.request.method} {response.url}")
         whole = response.request.is_navigation_request() and "text/html" in response.headers.get("content-type", "")
         if whole and response.headers.get("content-language"):

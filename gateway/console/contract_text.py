@@ -1,0 +1,20 @@
+"""The text of a contract as a page: CommonMark, no HTML of others, headings below the page's own."""
+
+from __future__ import annotations
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+BELOW = 2
+"""A page has one heading of the first level and sections of the second: the text's first is the third."""
+_COMMONMARK = MarkdownIt("commonmark", {"html": False})
+
+
+def readable(text: bytes) -> Markup:
+    """The text for people. What is signed are its bytes, whose digest the page names."""
+    tokens = _COMMONMARK.parse(text.decode())
+    for token in tokens:
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = f"h{min(6, int(token.tag[1]) + BELOW)}"
+    rendered: str = _COMMONMARK.renderer.render(tokens, _COMMONMARK.options, {})
+    return Markup(rendered)  # noqa: S704 - rendered from CommonMark with HTML off, so that every sign of others is escaped

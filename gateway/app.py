@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -20,13 +20,16 @@ from sqlalchemy.orm import Session
 from consent.index import ConsentIndex
 from gateway import answers, operations
 from gateway.access import api as access_api
+from gateway.access import policies_api
 from gateway.access.bundle_server import bundle_routes
 from gateway.access.decide import Access
 from gateway.access.decision import PolicyEngine
+from gateway.access.desk import Desk
 from gateway.access.embedded import EmbeddedEngine
+from gateway.access.follow import Activation
 from gateway.access.grounds import Grounds
 from gateway.access.opa import OpaEngine
-from gateway.access.revisions import Activation
+from gateway.access.preview import Previews
 from gateway.audit import api as audit_api
 from gateway.audit.denials import Denials
 from gateway.audit.release import AuditWriter
@@ -41,27 +44,20 @@ from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
 from gateway.consents import erase
-from gateway.consents import expiry as consents_expiry
 from gateway.console import api as console_api
 from gateway.console.pages import Pages
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
-from gateway.contracts.expiry import expire_due
-from gateway.contracts.unacknowledged import any_overdue, suspend_overdue
-from gateway.database import Database, now
+from gateway.database import Database
 from gateway.errors import ExchangeError
 from gateway.http import refuse_other_media_types, refuse_unknown_query
 from gateway.identity import api as identity_api
 from gateway.identity import (
     oauth,
-    onboarding,
     persons_api,
     registration_api,
     registration_endpoints,
-    registration_tokens,
     sign_in_pages,
-    sign_ins,
-    signing_keys,
 )
 from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.browser_sessions import BrowserSessions
@@ -76,7 +72,7 @@ from gateway.limits import Callers
 from gateway.limits import Requests as Limits
 from gateway.middleware import Requests
 from gateway.notices import api as notices_api
-from gateway.notices.feed import Feed, forget_old
+from gateway.notices.feed import Feed
 from gateway.outward import Outward
 from gateway.remembered.follower import Follower
 from gateway.remembered.guard import Guard
@@ -84,19 +80,18 @@ from gateway.remembered.open import open_place
 from gateway.remembered.place import PlaceAway
 from gateway.settings import Settings
 from gateway.streams import api as streams_api
+from gateway.streams.estimate import count_events
 from gateway.streams.kafka_log import KafkaLog
 from gateway.streams.live import Streams
 from gateway.streams.log import EventLog, LogUnavailable
 from gateway.streams.recover import recover_forever
 from gateway.streams.sqlite_log import SQLiteLog
 from gateway.subjects import api as subjects_api
-from gateway.subjects import codes, digest
 from gateway.subjects.digest import Disclosures
+from gateway.upkeep import expire_contracts, tidy
 
 log = structlog.get_logger(__name__)
 
-EXPIRY_S = 2.0
-TIDY_S = 30.0
 TOPIC_S = 15.0
 CHECK_S = 4.0
 """How long a start waits for the place that remembers. After that it is asked again and again, and nothing is delivered before."""
@@ -129,10 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.contracts = Contracts()
     state.consents = ConsentIndex()
     state.notices = Feed()
-    state.engine = _engine(settings)
-    state.activation = Activation(state.engine, state.database, state.keys.signing["policy_bundle"])
-    state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
-    state.grounds = Grounds(state.access)
+    _set_up_policy(state)
     _open_the_door(state)
     state.log = _log(settings)
     state.disclosures = Disclosures(state.database)
@@ -142,6 +134,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.sessions_limit = Limits(settings.sessions_per_minute, "sessions")
     state.streams = _streams(state)
     _stand_at_the_barrier(state)
+    _set_the_desk(state)
     place = open_place(settings, state.keys, state.database, state.log)
     state.follower = Follower(state.database, place, went_back=lambda: _stand_back(state), whole_again=_begin_anew)
     # The order matters: what is known first, then what was decided from it, then what was judged by that, then who is told.
@@ -150,6 +143,23 @@ def create_app(settings: Settings) -> FastAPI:
         state.changes.listen(room.on_changes)
     _routes(app)
     return app
+
+
+def _set_up_policy(state: Any) -> None:
+    settings: Settings = state.settings
+    state.seat = Seat.at(settings.host, settings.port)
+    state.engine = _engine(settings)
+    state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
+    key = state.keys.signing["policy_bundle"]
+    state.activation = Activation(state.engine, state.database, key, state.seat.id, state.access.switch.has)
+    state.grounds = Grounds(state.access)
+
+
+def _set_the_desk(state: Any) -> None:
+    """What officers do with policy, over all the rest."""
+    count = partial(count_events, state.streams)
+    state.desk = Desk(state.settings, state.database, state.barrier, state.identity, state.catalog, state.contracts, count)
+    state.previews = Previews(state.desk)
 
 
 def _open_the_door(state: Any) -> None:
@@ -191,7 +201,7 @@ def _streams(state: Any) -> Streams:
 def _stand_at_the_barrier(state: Any) -> None:
     settings: Settings = state.settings
     state.leases = Leases(state.database, lease_of(state.database, settings.lease_s))
-    seat = Seat.at(settings.host, settings.port)
+    seat: Seat = state.seat
     state.replica = Replica(state.leases, seat, state.changes, state.streams.outbound)
     # Who fences a replica looks for what it published and could not write down any more.
     gate = state.streams.gate
@@ -247,7 +257,8 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
-    for room in (*people, catalog_api, access_api, contracts_api, notices_api, audit_api, barrier_api, console_api, operations):
+    rooms = (catalog_api, access_api, policies_api, contracts_api, notices_api, audit_api, barrier_api, console_api, operations)
+    for room in (*people, *rooms):
         app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints, and that to which a provider sends people back, ignore unknown parameters, as their RFCs ask.
     for others in (oauth, registration_endpoints, sign_in_pages, answers):
@@ -281,8 +292,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await state.replica.start()
     tasks = [
         asyncio.create_task(recover_forever(state.streams)),
-        asyncio.create_task(_expire_contracts(app)),
-        asyncio.create_task(_tidy(app)),
+        asyncio.create_task(expire_contracts(app)),
+        asyncio.create_task(tidy(app)),
         asyncio.create_task(state.follower.run()),
     ]
     log.info("started", environment=state.settings.environment, change=state.changes.applied)
@@ -321,6 +332,7 @@ def _load(app: FastAPI, session: Session) -> None:
 
 def _stop(state: Any, leave: Any) -> None:
     state.activation.stop()
+    state.previews.stop()
     state.denials.stop()
     state.disclosures.stop()
     state.audit.stop()
@@ -345,54 +357,3 @@ def _topic_maker(event_log: EventLog, loop: asyncio.AbstractEventLoop) -> Any:
             raise ExchangeError("log_unavailable", headers={"Retry-After": "2"}) from error
 
     return make_topic
-
-
-async def _expire_contracts(app: FastAPI) -> None:
-    """End contracts and consents whose time is over. Their events have stopped to the second; this writes it down."""
-    while True:
-        await asyncio.sleep(EXPIRY_S)
-        try:
-            await anyio.to_thread.run_sync(_expire, app)
-        except Exception as error:  # noqa: BLE001 - the next round tries again
-            log.warning("expiry_waits", reason=type(error).__name__)
-
-
-def _expire(app: FastAPI) -> None:
-    database: Database = app.state.database
-    if app.state.contracts.any_due(now()):
-        with database.transaction() as session:
-            expire_due(session, now())
-    with database.reading() as session:
-        consents_due = consents_expiry.any_due(session, now())
-    if app.state.identity.signing.any_due(now()):
-        with database.transaction() as session:
-            signing_keys.step(session, now(), token_lifetime_s=app.state.settings.token_lifetime_s)
-    if consents_due:
-        with database.transaction() as session:
-            consents_expiry.expire_due(session, now())
-
-
-async def _tidy(app: FastAPI) -> None:
-    """Now and then: suspend those who leave an erasure unacknowledged, and delete what has been kept long enough."""
-    while True:
-        await asyncio.sleep(TIDY_S)
-        try:
-            await anyio.to_thread.run_sync(_tidy_up, app.state.database, app.state.settings)
-        except Exception as error:  # noqa: BLE001 - the next round tries again
-            log.warning("tidying_waits", reason=type(error).__name__)
-
-
-def _tidy_up(database: Database, settings: Settings) -> None:
-    at = now()
-    with database.reading() as session:
-        overdue = any_overdue(session, at)
-    if overdue:
-        with database.transaction() as session:
-            suspend_overdue(session, at)
-    with database.transaction() as session:
-        forget_old(session, at - timedelta(days=settings.notices_days))
-        codes.forget_expired(session, at)
-        onboarding.forget_old(session, at)
-        registration_tokens.forget_old(session, at - timedelta(days=30))
-        sign_ins.forget_old(session)
-        digest.forget_old(session, (at - timedelta(days=settings.disclosures_days)).date())

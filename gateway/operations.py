@@ -39,6 +39,7 @@ async def livez() -> dict[str, bool]:
 async def readyz(request: Request) -> JSONResponse:
     """Ready if database and audit are; the log and the policy engine are listed, and answer for themselves where they are needed.
 
+    After a change of policy it is ready once its engine has it: `left_behind` means that others went on without this replica.
     A database that `went_back` lacks what was forbidden: it is refused until `exchange restore` has applied that again.
     """
     state = request.app.state
@@ -50,7 +51,9 @@ async def readyz(request: Request) -> JSONResponse:
     parts["audit"] = "ok" if state.audit.alive else "away"
     if state.follower.standing.value == "went_back":
         parts["database"] = "went_back"
-    ready = parts["database"] == parts["audit"] == "ok"
+    if state.activation.left_behind:
+        parts["policy"] = "left_behind"
+    ready = parts["database"] == parts["audit"] == "ok" and not state.activation.left_behind
     return JSONResponse({"ready": ready, "parts": parts}, 200 if ready else 503)
 
 

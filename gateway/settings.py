@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     log_url: str = Field("", description="`kafka://host:port,host:port`; empty: a SQLite log in the data directory.")
     policy_url: str = Field("", description="`http://host:port` of an OPA server; empty: the embedded engine.")
     policy_token: SecretStr = Field(SecretStr(""), description="The bearer token between the gateway and its OPA, both ways.")
+    opa_binary: str = Field("opa", description="The OPA program that vets candidate policies, by name or path; production needs it.")
     kek: SecretStr = Field(SecretStr(""), description="Key-encryption keys, base64, the current one first; empty: those of the key file.")
     kek_command: str = Field("", description="A command that prints them instead, run without a shell.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

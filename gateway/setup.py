@@ -73,8 +73,12 @@ def activate_policies(settings: Settings, policies: Path) -> str:
     """Make the policies of this folder active on an exchange that is set up, and return the revision's identifier.
 
     One change and one audit entry; when this returns, nothing that they forbid can leave any gateway that runs.
-    Raises `SettingsRefused`, `barrier_pending`.
+    On one that is set up that is for development: in production two persons agree on a policy. Raises `SettingsRefused`, `barrier_pending`.
     """
+    if not settings.development:
+        raise SettingsRefused(
+            "In production `setup --policies` makes the first revision alone. Two persons change policy: see `exchange policy --help`."
+        )
     files = read_files(policies)
     read_keys(settings.resolved_key_file)
     database = Database(settings.resolved_database_url)

@@ -59,12 +59,12 @@ def build_bundle(revision: str, modules: Mapping[str, str], data: Mapping[str, A
     files = _files(revision, modules, data)
     claims = {"files": _hashes(files), "keyid": KEY_ID, "scope": NAME}
     token = jwt.encode({"alg": "ES256", "kid": KEY_ID}, claims, signing_key)
-    return _archive({**files, ".signatures.json": _canonical({"signatures": [token]})})
+    return gzip.compress(tar({**files, ".signatures.json": canonical({"signatures": [token]})}), mtime=0)
 
 
 def content_digest(revision: str, modules: Mapping[str, str], data: Mapping[str, Any]) -> str:
     """SHA-256, in hex, over names and hashes of all that is signed: the same whenever the content is the same."""
-    return hashlib.sha256(_canonical(_hashes(_files(revision, modules, data)))).hexdigest()
+    return hashlib.sha256(canonical(_hashes(_files(revision, modules, data)))).hexdigest()
 
 
 def read_bundle(content: bytes) -> Bundle:
@@ -86,8 +86,8 @@ def read_bundle(content: bytes) -> Bundle:
 def _files(revision: str, modules: Mapping[str, str], data: Mapping[str, Any]) -> dict[str, bytes]:
     manifest = {"revision": revision, "roots": [NAME], "rego_version": 1}
     return {
-        ".manifest": _canonical(manifest),
-        "data.json": _canonical(data),
+        ".manifest": canonical(manifest),
+        "data.json": canonical(data),
         **{path: modules[path].encode("utf-8") for path in sorted(modules)},
     }
 
@@ -97,7 +97,8 @@ def _hashes(files: Mapping[str, bytes]) -> list[dict[str, str]]:
     return [{"algorithm": "SHA-256", "hash": hashlib.sha256(content).hexdigest(), "name": name} for name, content in sorted(files.items())]
 
 
-def _archive(files: Mapping[str, bytes]) -> bytes:
+def tar(files: Mapping[str, bytes]) -> bytes:
+    """A tar of these files in the order of their names, without times or owners."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in sorted(files.items()):
@@ -105,7 +106,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
             entry.size = len(content)
             entry.mode = 0o644
             archive.addfile(entry, io.BytesIO(content))
-    return gzip.compress(packed.getvalue(), mtime=0)
+    return packed.getvalue()
 
 
 def _unzipped(content: bytes) -> bytes:
@@ -116,7 +117,8 @@ def _unzipped(content: bytes) -> bytes:
     return unpacked
 
 
-def _canonical(document: object) -> bytes:
+def canonical(document: object) -> bytes:
+    """JSON with sorted keys and no spaces, over which OPA hashes."""
     return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8")
 
 

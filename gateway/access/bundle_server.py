@@ -45,6 +45,7 @@ class BundleServer:
         self._wakers: set[Callable[[], None]] = set()
         self._closed = False
         self._problem: str | None = None
+        self._taken = False
 
     @property
     def current(self) -> Served | None:
@@ -52,13 +53,13 @@ class BundleServer:
 
     @property
     def problem(self) -> str | None:
-        """What OPA reported about the bundle since it was last set: why it was not activated. None: nothing bad."""
+        """What OPA reported of the bundle since it has fetched it: why it was not activated. None: nothing bad."""
         return self._problem
 
     def serve(self, bundle: Served | None) -> None:
         """Serve this from now on, and answer everybody who waits."""
         with self._lock:
-            self._current, self._problem = bundle, None
+            self._current, self._problem, self._taken = bundle, None, False
             self._wake()
 
     def close(self) -> None:
@@ -67,11 +68,17 @@ class BundleServer:
             self._closed = True
             self._wake()
 
+    def taken(self, bundle: Served) -> None:
+        """This bundle is on its way to OPA."""
+        with self._lock:
+            self._taken = self._taken or bundle is self._current
+
     def report(self, status: dict[str, Any]) -> None:
         """Take one status report of OPA. What does not have its shape says nothing."""
         bundles = status.get("bundles")
         bundle = bundles.get(NAME) if isinstance(bundles, dict) else None
-        if isinstance(bundle, dict):
+        # What is reported before this bundle was fetched is about the one before, or about the way here.
+        if isinstance(bundle, dict) and self._taken:
             self._problem = f"{bundle['code']}: {bundle.get('message', '')}" if bundle.get("code") else None
 
     async def wait(self, etag: str | None, seconds: float) -> Served | None:
@@ -121,6 +128,7 @@ def bundle_routes(server: BundleServer, token: str) -> APIRouter:
         asked = _WAIT.search(prefer)
         found = await server.wait(if_none_match, min(float(asked[1]) if asked else 0.0, LONGEST_WAIT_S))
         if found is not None:
+            server.taken(found)
             return Response(found.content, media_type=MEDIA_TYPE, headers={"ETag": found.etag})
         if server.current is None:
             return Response(status_code=404)

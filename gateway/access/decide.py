@@ -22,6 +22,7 @@ from gateway.access.facts import Question, gather
 from gateway.access.lens import Refusal, received
 from gateway.access.models import DecisionRow
 from gateway.access.revisions import active
+from gateway.access.switch import Switch
 from gateway.audit.denials import Denials
 from gateway.audit.record import Entry, record
 from gateway.catalog.directory import DatasetView
@@ -60,6 +61,7 @@ class Access:
         self._revision: str | None = None
         """The active revision as the changes tell it: an answer by another does not count, whatever the engine does meanwhile."""
         self._kept: dict[tuple[object, ...], tuple[Decision, frozenset[str]]] = {}
+        self.switch = Switch()
 
     @property
     def revision(self) -> str | None:
@@ -82,7 +84,7 @@ class Access:
     ) -> Decision:
         """The decision on this question. Call it before the transaction of the request has begun: it writes in one of its own.
 
-        Raises `policy_unavailable`, `database_unavailable`; a decision that says no is returned, not raised.
+        Raises `policy_unavailable`, `policy_switching`, `database_unavailable`; a decision that says no is returned, not raised.
         """
         question = Question(action, caller, dataset, purpose, contract)
         kept = self.kept(question)
@@ -150,8 +152,10 @@ class Access:
         objects = {change.object for change in changes}
         activated = [change.object for change in changes if change.kind == "policy_activated"]
         everything = bool(activated)
+        if activated:
+            self._revision = activated[-1]
+            self.switch.turn_to(activated[-1])
         with self._lock:
-            self._revision = activated[-1] if activated else self._revision
             self._generation += 1
             stale = [key for key, (_, depends) in self._kept.items() if everything or not depends.isdisjoint(objects)]
             for key in stale:
@@ -176,13 +180,22 @@ class Access:
         return decision
 
     def _ask(self, facts: dict[str, object]) -> Answer:
+        """Raises `policy_switching` if the engine does not take what has just become active in its time, `policy_unavailable`."""
         try:
-            with seconds.time():
-                return self.engine.evaluate(facts)
+            return self._evaluated(facts)
         except PolicyUnavailable as error:
-            unavailable.inc()
-            log.warning("policy_unavailable", reason=str(error))
-            raise ExchangeError("policy_unavailable", headers={"Retry-After": "2"}) from error
+            if not self.switch.turning:
+                raise _unavailable(error) from error
+            if not self.switch.wait():
+                raise ExchangeError("policy_switching", headers={"Retry-After": "1"}) from error
+        try:
+            return self._evaluated(facts)
+        except PolicyUnavailable as error:
+            raise _unavailable(error) from error
+
+    def _evaluated(self, facts: dict[str, object]) -> Answer:
+        with seconds.time():
+            return self.engine.evaluate(facts)
 
     def _store(self, question: Question, decision: Decision, at: datetime) -> None:
         caller, contract = question.caller, question.contract
@@ -223,6 +236,12 @@ class Access:
                     consumer=contract.consumer_id if contract else (caller.organization_id if caller else None),
                 ),
             )
+
+
+def _unavailable(error: PolicyUnavailable) -> ExchangeError:
+    unavailable.inc()
+    log.warning("policy_unavailable", reason=str(error))
+    return ExchangeError("policy_unavailable", headers={"Retry-After": "2"})
 
 
 def _obey(answer: Answer, question: Question, at: datetime, facts: bytes) -> Decision:

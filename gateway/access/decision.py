@@ -27,6 +27,10 @@ class PolicyUnavailable(Exception):
     """No usable answer: unreachable, undefined, malformed, timed out, or of another revision than expected."""
 
 
+class EngineRefused(PolicyUnavailable):
+    """The engine is there and says that it does not take the revision, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an engine said: `document` is {allow, reasons, obligations, until}, checked for shape; `revision` computed it."""
@@ -42,7 +46,7 @@ class PolicyEngine(Protocol):
         """The answer at `ENTRYPOINT` for these facts. Raises `PolicyUnavailable`."""
 
     def activate(self, revision: str, bundle: bytes) -> None:
-        """Make `revision` the one that answers; returns once it does. Raises `PolicyUnavailable`."""
+        """Make `revision` the one that answers; returns once it does. Raises `EngineRefused`, `PolicyUnavailable`."""
 
     def suspend(self) -> None:
         """Answer no more (`PolicyUnavailable`) until the next `activate`: what is active has changed."""

@@ -2,7 +2,10 @@
 
 Started by `embedded.py` as a script, with a bare environment. It imports nothing of the gateway. Frames on stdin and
 stdout are four bytes of length (big-endian) and a JSON document. The first carries the modules and data and is answered
-with the syntax trees; each further one is an `input` and is answered with the value of the entry point.
+with the syntax trees; each further one is an `input`, or several, and is answered with the value of the rule that it names for each.
+
+Of a candidate that is vetted, `tests` names rules that are evaluated as they stand, and is answered with their values and the lines
+that none of them has reached.
 """
 
 from __future__ import annotations
@@ -28,11 +31,19 @@ def main() -> None:
     while (request := _read(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS)
         try:
-            answer = _load(engine, request["load"]) if "load" in request else _evaluate(engine, request)
+            answer = _answer(engine, request)
         except Exception as error:  # noqa: BLE001 - the parent turns every error into a refusal
             answer = {"error": str(error).partition("\n\nStack backtrace")[0]}
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write(sys.stdout.buffer, answer)
+
+
+def _answer(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
+    if "load" in request:
+        return _load(engine, request["load"])
+    if "tests" in request:
+        return _test(engine, request["tests"])
+    return _evaluate_all(engine, request) if "inputs" in request else _evaluate(engine, request)
 
 
 def _load(engine: Any, revision: dict[str, Any]) -> dict[str, Any]:
@@ -47,6 +58,29 @@ def _evaluate(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
     evaluation = engine.clone()
     evaluation.set_input_json(json.dumps(request["input"]))
     return {"value": evaluation.eval_rule_as_json(request["rule"])}
+
+
+def _evaluate_all(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
+    answers: list[dict[str, Any]] = []
+    for given in request["inputs"]:
+        try:
+            answers.append(_evaluate(engine, {"rule": request["rule"], "input": given}))
+        except Exception as error:  # noqa: BLE001 - one that fails is an answer too
+            answers.append({"error": str(error).partition("\n\nStack backtrace")[0]})
+    return {"values": answers}
+
+
+def _test(engine: Any, rules: list[str]) -> dict[str, Any]:
+    engine.set_enable_coverage(True)
+    engine.set_input_json("{}")
+    values: dict[str, Any] = {}
+    for rule in rules:
+        try:
+            values[rule] = json.loads(engine.eval_rule_as_json(rule))
+        except Exception as error:  # noqa: BLE001 - as above
+            values[rule] = str(error).partition("\n\nStack backtrace")[0]
+    report = json.loads(engine.get_coverage_report_as_json())["files"]
+    return {"tests": values, "missed": {each["path"]: each["not_covered"] for each in report if each["not_covered"]}}
 
 
 def _read(stream: BinaryIO) -> Any:

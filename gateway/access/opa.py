@@ -17,7 +17,7 @@ from opa_client.opa import OpaClient
 from gateway.access.answer import checked
 from gateway.access.bundle import NAME
 from gateway.access.bundle_server import BundleServer, Served
-from gateway.access.decision import ENTRYPOINT, Answer, PolicyUnavailable
+from gateway.access.decision import ENTRYPOINT, Answer, EngineRefused, PolicyUnavailable
 
 CONNECT_SECONDS = 0.3
 READ_SECONDS = 0.7
@@ -36,7 +36,7 @@ class _Client(OpaClient):  # type: ignore[misc]
 class OpaEngine:
     """`PolicyEngine` on an OPA server. Thread-safe. `bundles` is what `bundle_routes` serves to that OPA."""
 
-    def __init__(self, url: str, token: str, activation_s: float = 10.0) -> None:
+    def __init__(self, url: str, token: str, activation_s: float = 3.0) -> None:
         """`url` is OPA's root, `http://host:port`; `token` the bearer token that its authorization policy expects."""
         parts = urlsplit(url)
         secure = parts.scheme == "https"
@@ -64,7 +64,7 @@ class OpaEngine:
     def activate(self, revision: str, bundle: bytes) -> None:
         """Serve the bundle and wait, at most `activation_s`, until a decision shows that OPA has taken it.
 
-        From the first moment no answer of the revision before counts. Raises `PolicyUnavailable` with what OPA said; the
+        From the first moment no answer of the revision before counts. Raises `EngineRefused` with what OPA said, `PolicyUnavailable`; the
         bundle stays served and expected, so that an OPA that comes back late is believed as soon as it has it.
         """
         self._expected = revision
@@ -75,9 +75,9 @@ class OpaEngine:
                 return self.ping()
             except PolicyUnavailable as error:
                 if self._expected != revision:
-                    return None  # suspended meanwhile: another revision comes
+                    raise PolicyUnavailable("another revision came meanwhile") from error
                 if self.bundles.problem is not None:
-                    raise PolicyUnavailable(f"OPA refused the revision: {self.bundles.problem}") from error
+                    raise EngineRefused(f"OPA refused the revision: {self.bundles.problem}") from error
                 if time.monotonic() > deadline:
                     raise PolicyUnavailable(f"OPA has not taken the revision: {error}") from error
             time.sleep(0.02)

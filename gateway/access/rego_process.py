@@ -10,7 +10,8 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +30,13 @@ def require_library() -> None:
     """Raise `PolicyUnavailable`, with what to do, if the library of the embedded engine is not installed."""
     if importlib.util.find_spec("regorus") is None:
         raise PolicyUnavailable(_MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An evaluation that failed, and what the engine says of it. That may hold facts: for candidates alone."""
+
+    says: str
 
 
 class RegoProcess:
@@ -80,6 +88,22 @@ class RegoProcess:
                 raise PolicyUnavailable("the policy failed on these facts")
             return json.loads(answer["value"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise PolicyUnavailable("the policy engine answered rubbish") from error
+
+    def evaluate_all(self, rule: str, inputs: Sequence[Mapping[str, Any]], seconds: float) -> list[Any]:
+        """The value of `rule` for each input; `Failed` where one failed. Raises `PolicyUnavailable`, after `seconds` at the latest."""
+        try:
+            answer = self._ask({"rule": rule, "inputs": inputs}, seconds)
+            return [Failed(str(each["error"])) if "error" in each else json.loads(each["value"]) for each in answer["values"]]
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise PolicyUnavailable("the policy engine answered rubbish") from error
+
+    def test(self, rules: Sequence[str], seconds: float) -> tuple[dict[str, Any], dict[str, list[int]]]:
+        """The value of each of these rules, and the lines by file that none has reached. Raises `PolicyUnavailable`."""
+        try:
+            answer = self._ask({"tests": rules}, seconds)
+            return answer["tests"], answer["missed"]
+        except (KeyError, TypeError) as error:
             raise PolicyUnavailable("the policy engine answered rubbish") from error
 
     def end(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema_rs
 
 from gateway.access.bundle import NAME
-from gateway.access.decision import PolicyUnavailable
+from gateway.access.decision import EngineRefused, PolicyUnavailable
 from gateway.access.rego_process import RegoProcess, require_library
 from gateway.resources import SCHEMAS
 
@@ -107,17 +107,22 @@ _FORMAT_VERB = re.compile(r"%(.?)")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a revision may not contain: `file` below `policies/`, `line` from 1, and a sentence."""
+    """Something that a revision may not contain: `file` below `policies/`, `line` from 1, and a sentence.
+
+    `hint` says what to do; of a rule sheet `pointer` says where in it.
+    """
 
     file: str
     line: int
     message: str
+    hint: str = ""
+    pointer: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.message}"
 
 
-class RevisionRefused(PolicyUnavailable):
+class RevisionRefused(EngineRefused):
     """The revision did not pass; `findings` says where and why."""
 
     def __init__(self, findings: list[Finding]) -> None:
@@ -166,7 +171,7 @@ def vet_sheets(sheets: Mapping[str, Any]) -> list[Finding]:
         file = f"rules/{slug}.json"
         for error in _sheet_schema().iter_errors(sheet):
             place = "/" + "/".join(str(step) for step in error.instance_path)
-            findings.append(Finding(file, 1, f"{place}: {error.message}"))
+            findings.append(Finding(file, 1, f"{place}: {error.message}", "See schemas/rule-sheet.json.", place.rstrip("/")))
         if isinstance(sheet, dict) and sheet.get("dataset") != slug:
             findings.append(Finding(file, 1, "the sheet is of another dataset than its file's name says"))
     return findings

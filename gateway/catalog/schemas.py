@@ -114,6 +114,20 @@ def property_at(document: Mapping[str, Any], pointer: Pointer) -> tuple[Mapping[
     return node, always
 
 
+def fields_of(document: Mapping[str, Any]) -> list[Pointer]:
+    """The fields that this schema declares, as JSON Pointers: those that have no properties of their own. Looks as `property_at` does."""
+    found: list[Pointer] = []
+    waiting: list[tuple[Mapping[str, Any], tuple[str, ...]]] = [(_resolved(document, document), ())]
+    while waiting:
+        node, path = waiting.pop()
+        children = {name: child for name, child in node.get("properties", {}).items() if isinstance(child, Mapping)}
+        if path and (not children or len(path) >= MAX_NESTING):
+            found.append(pointer_of(path))
+        elif children:
+            waiting += [(_resolved(child, document), (*path, name)) for name, child in reversed(children.items())]
+    return found
+
+
 def _resolved(node: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
     while "$ref" in node:
         target: Any = document

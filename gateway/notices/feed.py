@@ -26,6 +26,7 @@ Type = Literal[
     "contract.proposed",
     "contract.suspended",
     "erasure.requested",
+    "policy.changed_for_you",
     "schema.published",
 ]
 CHANGE = "notice_written"

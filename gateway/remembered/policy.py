@@ -26,7 +26,10 @@ def describe(session: Session, change: Change) -> Sequence[Mapping[str, Any]]:
     if found is None:
         return ()
     files = found.files if len(orjson.dumps(found.files)) <= MOST_BYTES else None
-    return ({"digest": found.digest, "files": files},)
+    told: dict[str, Any] = {"digest": found.digest, "files": files}
+    if found.proposed_by is not None and found.approved_by is not None:
+        told["agreed"] = {"proposed_by": found.proposed_by, "approved_by": found.approved_by}
+    return (told,)
 
 
 def reapply(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
@@ -36,12 +39,12 @@ def reapply(redoing: Redoing, entries: Sequence[Remembered]) -> Outcome:
     if told is None or (now_active is not None and now_active.digest == told["digest"]):
         return AS_IT_WAS
     revision = entries[-1].object
-    by_hand = f"Policy revision {revision} (digest {told['digest']}) was active: exchange setup --policies DIR, with its files"
+    by_hand = f"Policy revision {revision} (digest {told['digest']}) was active: draft it again from its files (exchange policy draft DIR)"
     if told["files"] is None:
         return Outcome(by_hand=(f"{by_hand}; they are too large to be remembered.",))
     change = last(redoing.session) + 1
     try:
-        install(redoing.session, told["files"])
+        install(redoing.session, told["files"], agreed=told.get("agreed"))
     except SettingsRefused as refused:
         return Outcome(by_hand=(f"{by_hand}. {refused}",))
     return Outcome(change)

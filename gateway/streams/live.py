@@ -96,7 +96,7 @@ class Streams:
         self.in_flight = InFlight(settings.streams_in_flight, settings.in_flight_mb * MEBIBYTE)
         self.anonymous = Requests(settings.anonymous_requests_per_minute)
         self.stopping = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._permits: OrderedDict[tuple[str, str], Permit] = OrderedDict()
         self._deciding = Shared[tuple[object, ...], Decision]()
@@ -104,7 +104,7 @@ class Streams:
         self._buckets: dict[str, Bucket] = {}
 
     async def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         await self.log.start()
 
     def stop_streams(self) -> None:
@@ -139,8 +139,8 @@ class Streams:
             self.stamp.advance(numbers[-1])
         if gone:
             self._on_loop(lambda: self._forget(gone))
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake_all)
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._wake_all)
 
     def _forget(self, srefs: AbstractSet[str]) -> None:
         """Drop what memory holds of these subjects: their names, secrets, keys, pseudonyms, and every frame that may show them."""
@@ -154,14 +154,14 @@ class Streams:
 
     def _on_loop(self, act: Callable[[], None]) -> None:
         """Act on the event loop, whose own these things are, and return when it is done. Raises `TimeoutError`. Not to be called on it."""
-        if self._loop is None or self._loop.is_closed():
+        if self.loop is None or self.loop.is_closed():
             act()
             return
 
         async def acting() -> None:
             act()
 
-        asyncio.run_coroutine_threadsafe(acting(), self._loop).result(FORGOTTEN_S)
+        asyncio.run_coroutine_threadsafe(acting(), self.loop).result(FORGOTTEN_S)
 
     def _wake_all(self) -> None:
         woken, self._wake = self._wake, asyncio.Event()

@@ -45,7 +45,7 @@ PAUSE_S = 0.25
 """How long a stream waits before it asks again a part of the exchange that was away."""
 LONGEST_LOOK_S = 20.0
 """How long a page passes over events that are all withheld, before it answers empty with the cursor so far."""
-PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable", "policy_unavailable"})
+PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable", "policy_switching", "policy_unavailable"})
 """Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back. The policy engine is away for a moment
 at each activation, and every decision is then made anew."""
 KEYS_AWAY_S = 15.0

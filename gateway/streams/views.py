@@ -211,8 +211,8 @@ class View:
         self._judgements.keep(self, block, start, judged)
         return judged
 
-    def _passes(self, row: Row, now_ms: int) -> bool:
-        _, appended_ms, sref, _ = row
+    def lets_pass(self, sref: str | None, appended_ms: int, now_ms: int) -> bool:
+        """Whether consent lets an event of this subject pass now, that was appended then."""
         allows = self._allows
         return sref not in self._secrets.erased and (allows is None or (sref is not None and allows(sref, appended_ms, now_ms)))
 
@@ -221,7 +221,11 @@ class View:
 
         The place after the last of them: before the first whose key-encryption key is away, else the end. Raises `database_unavailable`.
         """
-        sealed = (index for index in range(place, len(rows)) if rows[index][3][2] == _SEALED and self._passes(rows[index], now_ms))
+        sealed = (
+            index
+            for index in range(place, len(rows))
+            if rows[index][3][2] == _SEALED and self.lets_pass(rows[index][2], rows[index][1], now_ms)
+        )
         wanted: list[tuple[int, dict[str, Any], str | None]] = [(index, *decode(rows[index][3][0], block.subject)) for index in sealed]
         keys = await opening.keys_for((event, sref) for _, event, sref in wanted)
         bad, end = 0, len(rows)

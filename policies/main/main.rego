@@ -4,6 +4,8 @@
 #   Collects what the packages below `exchange.checks` say. A new check is a new folder there: its `deny`, `grounds` and
 #   `obligations` count at once, without being named here. What must be proven is named here, so that a check that is
 #   taken away denies instead of falling silent.
+# custom:
+#   legal_ground: Policy of the exchange, no release without a stated ground
 package exchange.main
 
 # METADATA
@@ -85,7 +87,7 @@ refusals contains reason if {
 		"rule": {
 			"title": "What is not shown to be allowed is not allowed",
 			"file": "main/main.rego",
-			"line": 77,
+			"line": 79,
 			"legal_ground": "Policy of the exchange, no release without a stated ground",
 		},
 	}

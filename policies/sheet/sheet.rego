@@ -3,6 +3,8 @@
 # description: |
 #   Which rule of the sheet speaks about this purpose and this recipient. Rules are ordered: the first that covers both
 #   decides alone, so that two rules are never mixed.
+# custom:
+#   legal_ground: The rule sheet of the dataset, which names its own
 package exchange.sheet
 
 # METADATA

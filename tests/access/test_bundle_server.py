@@ -97,9 +97,13 @@ def test_a_status_that_names_an_error_is_kept_until_the_next_bundle(server: Bund
     server.serve(FIRST)
     status = {"bundles": {"exchange": {"name": "exchange", "code": "bundle_error", "message": "it does not compile"}}}
     assert client.post("/status", json=status).status_code == 204
-    assert server.problem == "bundle_error: it does not compile"
+    before = server.problem
+    assert client.get("/v1/policy/bundle").status_code == 200
+    assert client.post("/status", json=status).status_code == 204
+    fetched = server.problem
     server.serve(SECOND)
-    assert server.problem is None
+    # What comes before this bundle was fetched is about another one.
+    assert (before, fetched, server.problem) == (None, "bundle_error: it does not compile", None)
 
 
 def test_a_status_without_an_error_says_nothing_bad(server: BundleServer, client: httpx2.Client) -> None:

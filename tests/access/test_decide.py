@@ -92,6 +92,7 @@ def opened(folder: Path) -> Iterator[Room]:
     access = Access(engine, database, People("https://exchange.example", keys), Catalog(), denials)
     made = Room(access, engine, database, denials)
     made.change("policy_activated", "pol_1")
+    access.switch.has("pol_1")
     yield made
     writer.stop()
     database.close()

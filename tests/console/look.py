@@ -24,7 +24,10 @@ SCREENSHOTS = "EXCHANGE_SCREENSHOTS"
 
 
 class Look:
-    """A browser of one person, at the exchange of this URL. `seen` takes the pages that it is sent. `wrong` is what went wrong so far; a test that expects a refusal says so with `expects`."""
+    """A browser of one person, at the exchange of this URL. `seen` takes the pages that it is sent.
+
+    `wrong` is what went wrong so far; a test that expects a refusal says so with `expects`.
+    """
 
     def __init__(
         self, browser: Browser, url: str, seen: list[str], *, script: bool = True, width: int = 360, language: str = "en-CA"

@@ -1,5 +1,7 @@
 # METADATA
 # title: What the classification of the data asks for
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32; for internal data the terms of the exchange
 package exchange.checks.classification
 
 # METADATA
@@ -19,7 +21,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Only open data is read without a contract",
 			"file": "checks/classification/classification.rego",
-			"line": 9,
+			"line": 11,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32; for internal data the terms of the exchange",
 		},
 	}
@@ -42,7 +44,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Personal data goes only to a client that proves itself by key",
 			"file": "checks/classification/classification.rego",
-			"line": 32,
+			"line": 34,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), R.R.O. 1990, Reg. 823, s. 3 (security of records)",
 		},
 	}

@@ -1,5 +1,7 @@
 # METADATA
 # title: Consent, or another ground
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)
 package exchange.checks.consent
 
 import data.exchange.sheet
@@ -39,7 +41,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Consent can only be asked of people whom the events name",
 			"file": "checks/consent/consent.rego",
-			"line": 29,
+			"line": 31,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (b) (disclosure with consent)",
 		},
 	}
@@ -65,7 +67,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Personal data without consent needs another ground",
 			"file": "checks/consent/consent.rego",
-			"line": 52,
+			"line": 54,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)",
 		},
 	}

@@ -1,5 +1,7 @@
 # METADATA
 # title: The contract is in force, between these two, and named by the token
+# custom:
+#   legal_ground: The contract, its state, term and parties
 package exchange.checks.contract
 
 # METADATA
@@ -18,7 +20,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Events are delivered under an active contract only",
 			"file": "checks/contract/contract.rego",
-			"line": 9,
+			"line": 11,
 			"legal_ground": "The contract, its state",
 		},
 	}
@@ -40,7 +42,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A contract begins on its first day",
 			"file": "checks/contract/contract.rego",
-			"line": 31,
+			"line": 33,
 			"legal_ground": "The contract, its term",
 		},
 	}
@@ -62,7 +64,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A contract ends on its last day",
 			"file": "checks/contract/contract.rego",
-			"line": 53,
+			"line": 55,
 			"legal_ground": "The contract, its term",
 		},
 	}
@@ -85,7 +87,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A contract serves its own parties only",
 			"file": "checks/contract/contract.rego",
-			"line": 75,
+			"line": 77,
 			"legal_ground": "The contract, its parties",
 		},
 	}
@@ -109,7 +111,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A token reads the contracts that it names",
 			"file": "checks/contract/contract.rego",
-			"line": 99,
+			"line": 101,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), R.R.O. 1990, Reg. 823, s. 3 (security of records)",
 		},
 	}

@@ -1,5 +1,7 @@
 # METADATA
 # title: The dataset is in use
+# custom:
+#   legal_ground: Decision of the dataset's owner to share it, under its licence
 package exchange.checks.dataset
 
 # METADATA
@@ -17,7 +19,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A retired dataset is neither written nor read",
 			"file": "checks/dataset/dataset.rego",
-			"line": 9,
+			"line": 11,
 			"legal_ground": "Decision of the dataset's owner to retire it",
 		},
 	}
@@ -39,7 +41,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Without its licence a dataset is not shared",
 			"file": "checks/dataset/dataset.rego",
-			"line": 30,
+			"line": 32,
 			"legal_ground": "Licence of the dataset",
 		},
 	}

@@ -1,6 +1,8 @@
 # METADATA
 # title: The facts are all there, and of the right type
 # description: Rules that compare a missing fact are silent, so this check speaks for all of them.
+# custom:
+#   legal_ground: Policy of the exchange, no release on incomplete facts
 package exchange.checks.facts
 
 # METADATA
@@ -18,7 +20,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A decision needs all its facts",
 			"file": "checks/facts/facts.rego",
-			"line": 10,
+			"line": 12,
 			"legal_ground": "Policy of the exchange, no release on incomplete facts",
 		},
 	}

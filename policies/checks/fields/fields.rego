@@ -1,5 +1,7 @@
 # METADATA
 # title: Which fields pass and how, by the rule sheet
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), s. 32; the rule sheet of the dataset names each field
 package exchange.checks.fields
 
 import data.exchange.sheet
@@ -124,7 +126,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Of personal data only fields that the rule names pass",
 			"file": "checks/fields/fields.rego",
-			"line": 113,
+			"line": 115,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)",
 		},
 	}
@@ -147,7 +149,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A rule that cannot be carried out word for word is not carried out at all",
 			"file": "checks/fields/fields.rego",
-			"line": 137,
+			"line": 139,
 			"legal_ground": "Policy of the exchange, no release on incomplete facts",
 		},
 	}

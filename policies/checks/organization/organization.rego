@@ -1,5 +1,7 @@
 # METADATA
 # title: The standing of client, organization and provider
+# custom:
+#   legal_ground: Terms of the exchange, registration of organizations and clients
 package exchange.checks.organization
 
 # METADATA
@@ -17,7 +19,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A client acts only while it is active",
 			"file": "checks/organization/organization.rego",
-			"line": 9,
+			"line": 11,
 			"legal_ground": "Terms of the exchange, registration of clients",
 		},
 	}
@@ -38,7 +40,7 @@ deny contains reason if {
 		"rule": {
 			"title": "An organization takes part only while it is approved",
 			"file": "checks/organization/organization.rego",
-			"line": 30,
+			"line": 32,
 			"legal_ground": "Terms of the exchange, approval of organizations",
 		},
 	}
@@ -59,7 +61,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A provider's data is shared only while the provider is approved",
 			"file": "checks/organization/organization.rego",
-			"line": 51,
+			"line": 53,
 			"legal_ground": "Terms of the exchange, approval of organizations",
 		},
 	}
@@ -81,7 +83,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Only its owner publishes to a dataset",
 			"file": "checks/organization/organization.rego",
-			"line": 72,
+			"line": 74,
 			"legal_ground": "Terms of the exchange, ownership of datasets",
 		},
 	}
@@ -103,7 +105,7 @@ grounds contains reason if {
 		"rule": {
 			"title": "An owner publishes to its own dataset",
 			"file": "checks/organization/organization.rego",
-			"line": 94,
+			"line": 96,
 			"legal_ground": "Terms of the exchange, ownership of datasets",
 		},
 	}

@@ -1,5 +1,7 @@
 # METADATA
 # title: The rule sheet covers the purpose and the recipient
+# custom:
+#   legal_ground: MFIPPA (R.S.O. 1990, c. M.56), ss. 31 to 33 (use and disclosure for a purpose)
 package exchange.checks.purpose
 
 import data.exchange.sheet
@@ -21,7 +23,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Data is shared for a stated purpose",
 			"file": "checks/purpose/purpose.rego",
-			"line": 11,
+			"line": 13,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), ss. 31 to 33 (use and disclosure for a purpose)",
 		},
 	}
@@ -44,7 +46,7 @@ deny contains reason if {
 		"rule": {
 			"title": "Data that is not open needs a rule sheet",
 			"file": "checks/purpose/purpose.rego",
-			"line": 34,
+			"line": 36,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)",
 		},
 	}
@@ -68,7 +70,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A purpose that no rule covers is refused",
 			"file": "checks/purpose/purpose.rego",
-			"line": 57,
+			"line": 59,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), ss. 31 to 33 (use and disclosure for a purpose)",
 		},
 	}
@@ -91,7 +93,7 @@ deny contains reason if {
 		"rule": {
 			"title": "A recipient that no rule covers is refused",
 			"file": "checks/purpose/purpose.rego",
-			"line": 81,
+			"line": 83,
 			"legal_ground": "MFIPPA (R.S.O. 1990, c. M.56), s. 32 (disclosure only where permitted)",
 		},
 	}
@@ -113,7 +115,7 @@ grounds contains reason if {
 		"rule": {
 			"title": "Open data without a sheet goes to everyone",
 			"file": "checks/purpose/purpose.rego",
-			"line": 104,
+			"line": 106,
 			"legal_ground": "Licence of the dataset",
 		},
 	}
@@ -135,7 +137,7 @@ grounds contains reason if {
 		"rule": {
 			"title": "The first rule that covers purpose and recipient decides",
 			"file": "checks/purpose/purpose.rego",
-			"line": 127,
+			"line": 129,
 			"legal_ground": sprintf("%s: %s", [sheet.legal_ground, sheet.legal_reference]),
 			"sheet_rule": sprintf("rules/%s.json#/rules/%d", [input.dataset.slug, sheet.first]),
 		},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from gateway.console import partner, public, resident
+from gateway.console import officer, partner, public, resident, revisions
 
 router = APIRouter(include_in_schema=False)
-for pages in (public, resident, partner):
+for pages in (public, resident, partner, officer, revisions):
     router.include_router(pages.router)

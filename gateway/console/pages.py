@@ -22,6 +22,7 @@ from gateway.errors import ExchangeError, catalogue
 HERE = Path(__file__).resolve().parent
 FILES: Mapping[str, str] = {
     "console.css": "text/css",
+    "console.js": "text/javascript",
     "mark.svg": "image/svg+xml",
     "vendor/pico.min.css": "text/css",
     "vendor/htmx.min.js": "text/javascript",

@@ -29,6 +29,10 @@ class City:
         self.gateway = Gateway(engines, folder / "gateway")
         redirect = f"{self.gateway.url}/login/callback"
         self.provider = OpenIdProvider(install.node_modules(install.OPENID_PROVIDER), folder / "openid", web_redirect=redirect)
+        self.provider.people |= {
+            "paul": {"name": "Paul Privacy", "groups": ["privacy-office"], "employee_id": "e-9"},
+            "rosa": {"name": "Rosa Resident"},
+        }
         self.gateway.environment |= {
             "EXCHANGE_OIDC_ISSUER": self.provider.issuer,
             "EXCHANGE_OIDC_WEB_CLIENT_ID": WEB,

@@ -5,14 +5,24 @@ from __future__ import annotations
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from gateway.console.words import LANGUAGES, Language
+
+BETWEEN = "\n---\n"
+"""Between the English and the French half; what a party wrote is a quotation, and cannot have this line."""
 BELOW = 2
 """A page has one heading of the first level and sections of the second: the text's first is the third."""
 _COMMONMARK = MarkdownIt("commonmark", {"html": False})
 
 
-def readable(text: bytes) -> Markup:
-    """The text for people. What is signed are its bytes, whose digest the page names."""
-    tokens = _COMMONMARK.parse(text.decode())
+def readable(text: bytes) -> list[tuple[Language, Markup]]:
+    """The text for people, each language's half of it. What is signed are its bytes, whose digest the page names."""
+    halves = text.decode().split(BETWEEN)
+    assert len(halves) == len(LANGUAGES)
+    return list(zip(LANGUAGES, map(_rendered, halves), strict=True))
+
+
+def _rendered(text: str) -> Markup:
+    tokens = _COMMONMARK.parse(text)
     for token in tokens:
         if token.type in {"heading_open", "heading_close"}:
             token.tag = f"h{min(6, int(token.tag[1]) + BELOW)}"

@@ -90,11 +90,22 @@ class Pages:
 
     def problem(self, request: Request, error: ExchangeError, headers: Mapping[str, str]) -> Response:
         """The page of an error: what it is and what to do next."""
-        return self.show(request, "problem.html", error.status, headers={**headers, **NO_STORE}, problem=told_of(error, request))
+        told = told_of(error, request) | _for_people(error, Say(language_of(request)))
+        return self.show(request, "problem.html", error.status, headers={**headers, **NO_STORE}, problem=told)
 
     def sign_in(self, request: Request, location: str) -> Response:
         """For who sent a form and is signed in no longer, or too long ago for what it asks."""
         return self.show(request, "sign_in.html", 403, location=location)
+
+
+def _for_people(error: ExchangeError, say: Say) -> dict[str, Any]:
+    """What the catalogue says to programs, of tokens and scopes, in words for who opened a page."""
+    if error.code == "not_found":
+        return {"hint": say("problem.hint.not_found")}
+    if error.code in {"role_missing", "scope_missing"}:
+        told = {"title": say("problem.not_for_you"), "explanation": say("problem.not_for_you_more"), "detail": ""}
+        return told | {"hint": say("problem.hint.role_missing")}
+    return {}
 
 
 def told_of(error: ExchangeError, request: Request) -> dict[str, Any]:

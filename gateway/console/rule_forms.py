@@ -94,10 +94,9 @@ def grounds_offered(ground: str, say: Say) -> list[Choice]:
 def rule_of(fields: Mapping[str, str], before: Mapping[str, Any]) -> dict[str, Any]:
     """The rule that a form says; what the form does not show is that of `before`."""
     rule = dict(before)
-    rule["purposes"] = _chosen(fields, "purpose.")
-    rule["recipients"] = _chosen(fields, "recipient.") + [
-        name for name in fields.get("organizations", "").replace(",", " ").split() if name
-    ]
+    rule["purposes"] = _in_order(_chosen(fields, "purpose."), before.get("purposes", ()))
+    written = fields.get("organizations", "").replace(",", " ").split()
+    rule["recipients"] = _in_order([*_chosen(fields, "recipient."), *written], before.get("recipients", ()))
     rule["consent"] = fields.get("consent", "required")
     for member in ("legal_ground", "legal_reference"):
         _set(rule, member, fields.get(member, "").strip())
@@ -107,7 +106,8 @@ def rule_of(fields: Mapping[str, str], before: Mapping[str, Any]) -> dict[str, A
     rule["onward_transfer"] = "onward_transfer" in fields
     if "keep" in before:
         # Left empty it is refused: a rule that names no field would let all of them pass.
-        rule["keep"] = {name.removeprefix("keep."): decoded(way) for name, way in fields.items() if name.startswith("keep.") and way}
+        keep = {name.removeprefix("keep."): decoded(way) for name, way in fields.items() if name.startswith("keep.") and way}
+        rule["keep"] = {pointer: keep[pointer] for pointer in _in_order(keep, before["keep"])}
     return rule
 
 
@@ -183,6 +183,12 @@ def _schema(dataset: DatasetView, pointer: str) -> Mapping[str, Any]:
 
 def _chosen(fields: Mapping[str, str], prefix: str) -> list[str]:
     return [name.removeprefix(prefix) for name in fields if name.startswith(prefix)]
+
+
+def _in_order(chosen: Iterable[str], before: Iterable[str]) -> list[str]:
+    """What was there in its order, then what is new: a form changes what it changes, and nothing else."""
+    wanted, stood = dict.fromkeys(chosen), dict.fromkeys(before)
+    return [*(name for name in stood if name in wanted), *(name for name in wanted if name not in stood)]
 
 
 def _set(rule: dict[str, Any], member: str, value: Any) -> None:

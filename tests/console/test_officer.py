@@ -173,5 +173,5 @@ def test_auditor_looks_on_and_others_do_not(city: City, looks: Looks) -> None:
     resident = looks()
     resident.expects(403)
     resident.sign_in(city.url, "rosa", "/officer")
-    expect(resident.page.locator("h1")).not_to_contain_text("desk")
+    expect(resident.page.locator("h1")).to_have_text("This page is for others")
     resident.closely("officer-refused")

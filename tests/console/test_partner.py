@@ -56,7 +56,8 @@ def test_partner_follows_a_contract_until_both_have_signed_by_key(city: City, pa
     expect(look.page.locator("#state")).to_contain_text("Events are delivered under it")  # by itself
     expect(look.page.locator("main")).not_to_contain_text("exchange contract sign")
     expect(look.page.locator("ol")).to_contain_text("signed")
-    expect(look.page.locator(".document")).to_contain_text("What the consumer promises")
+    expect(look.page.locator(".document[lang=en]")).to_contain_text("What the consumer promises")
+    expect(look.page.locator(".document[lang=fr]")).to_contain_text("Ce que le consommateur promet")
     look.closely("contract")
 
 

@@ -148,9 +148,9 @@ class Client:
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx2.Request:
-        """The request that `request` would send, without what proves the client."""
-        content = None if body is None else json.dumps(body).encode("utf-8")
-        kind = {} if body is None else {"Content-Type": "application/json"}
+        """The request that `request` would send, without what proves the client. A body of bytes goes as it is, else as JSON."""
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode("utf-8")
+        kind = {} if body is None or isinstance(body, bytes) else {"Content-Type": "application/json"}
         return self.http.build_request(method, path, content=content, params=params or None, headers=kind | dict(headers or {}))
 
     def publish(self, dataset: str, events: Iterable[Mapping[str, Any]], *, batch: int = BATCH, attempts: int = 5) -> list[Published]:

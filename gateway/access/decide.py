@@ -124,6 +124,11 @@ class Access:
         facts["client"]["standing"] = "active"
         return self._ask(facts).document
 
+    def would_be(self, question: Question) -> tuple[dict[str, Any], Answer]:
+        """The facts of this question, and what the policy of now says of them. It is no decision. Raises `policy_unavailable`."""
+        facts = gather(question, self.people, now())
+        return facts, self._ask(facts)
+
     def kept(self, question: Question) -> Decision | None:
         """The decision in memory, if it may still be used. Proposals are never answered from memory: each is a record of its own."""
         found = self._kept.get(question.key)

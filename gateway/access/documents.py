@@ -107,7 +107,7 @@ class PreviewDocument(Document):
 class Todo(Document):
     """Something that waits for a privacy officer."""
 
-    kind: Literal["rule_sheet_missing", "field_not_named", "revision_to_approve", "revision_to_activate"]
+    kind: Literal["rule_sheet_missing", "field_not_named", "dataset_incomplete", "revision_to_approve", "revision_to_activate"]
     dataset: str | None = None
     pointer: str | None = Field(None, description="The field, as a JSON Pointer into the event's data.")
     schema_version: int | None = None

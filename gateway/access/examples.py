@@ -104,3 +104,43 @@ TODO: dict[str, Any] = {
         "fr": "Le champ /device_model de port-credit-footfall est nouveau : aucune règle ne le nomme, et il ne parvient à personne.",
     },
 }
+FACTS: dict[str, Any] = {
+    "action": "propose",
+    "at": "2026-11-23T12:00:00Z",
+    "purpose": {"code": "advertising", "broader": []},
+    "dataset": {"slug": "port-credit-footfall", "classification": "personal"},
+}
+WHY: dict[str, Any] = {
+    "mattered": [{"pointer": "/purpose", "value": {"code": "advertising", "broader": []}, "title": {"en": "the purpose", "fr": "la fin"}}],
+    "would_allow": [
+        {
+            "en": "for traffic-planning",
+            "fr": "pour traffic-planning",
+            "changes": [{"pointer": "/purpose", "to": {"code": "traffic-planning", "broader": ["city-operations"]}}],
+        }
+    ],
+}
+ASKED: dict[str, Any] = {"dataset": "port-credit-footfall", "purpose": "advertising"}
+DECISION: dict[str, Any] = {
+    "id": "dec_01kaqv8f7e9n3p5r7t9w1y3a5c",
+    "at": "2026-11-23T12:00:00.250Z",
+    "action": "propose",
+    "allow": False,
+    "reasons": [REASON],
+    "obligations": [],
+    "revision": REVISION_ID,
+    "until": "2026-11-23T13:00:00.250Z",
+    "facts": FACTS,
+}
+WOULD_BE: dict[str, Any] = {
+    "id": None,
+    "action": "propose",
+    "allow": False,
+    "reasons": [REASON],
+    "obligations": [],
+    "revision": REVISION_ID,
+    "until": None,
+    "facts": FACTS,
+    "sees": None,
+    "why": WHY,
+}

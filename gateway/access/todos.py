@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from gateway.access.candidate.sheets import PERSONAL
+from gateway.access.desk import dataset_facts
 from gateway.access.models import PolicyRevision
 from gateway.access.revisions import active, sheets_of
 from gateway.catalog.directory import DatasetView
@@ -34,9 +36,23 @@ def todos(session: Session, catalog: Catalog) -> list[dict[str, Any]]:
     sheets = sheets_of(in_force.files) if in_force else {}
     waiting = session.scalars(select(PolicyRevision).where(PolicyRevision.state.in_(WAITING)).order_by(PolicyRevision.id)).all()
     found = [_of_revision(revision) for revision in waiting]
+    known = dataset_facts(session, catalog)
     for dataset in sorted(catalog.all(), key=lambda each: each.slug):
         found += _of_dataset(dataset, sheets.get(dataset.slug))
+        if dataset.slug in known and dataset.classification in PERSONAL:
+            found += [_lacking(dataset.slug, member) for member in known[dataset.slug].lacks]
     return found
+
+
+def _lacking(slug: str, member: str) -> dict[str, Any]:
+    return {
+        "kind": "dataset_incomplete",
+        "dataset": slug,
+        "title": {
+            "en": f"{slug} holds personal data and has no {member}: no revision with a rule sheet for it passes.",
+            "fr": f"{slug} contient des données personnelles et n'a pas de {member} : aucune révision avec une fiche pour lui ne passe.",
+        },
+    }
 
 
 def _of_revision(revision: PolicyRevision) -> dict[str, Any]:

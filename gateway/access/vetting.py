@@ -101,6 +101,17 @@ _KNOWN_NODES = frozenset(
         "With",
     },
 )
+_ASK_NOBODY = "A policy asks nobody: what it may know comes as input (schemas/policy-input.json)."
+_WHY_NOT = {
+    "http": _ASK_NOBODY,
+    "net": _ASK_NOBODY,
+    "opa": "The environment is no fact: what a policy may know comes as input (schemas/policy-input.json).",
+    "rand": "The same facts must give the same answer.",
+    "time": "There is no clock but the input's: compare with input.at, as strings.",
+    "uuid": "The same facts must give the same answer.",
+}
+"""By the first word of a builtin: why it is not allowed, and what to do."""
+_KEEP_TO_THE_PART = "Keep to the part of Rego that both engines read alike (policies/README.md)."
 _NO_CODE = re.compile(r'"(?:\\.|[^"\\\n])*"|`[^`]*`|#[^\n]*')
 _FORMAT_VERB = re.compile(r"%(.?)")
 
@@ -155,10 +166,10 @@ def vet(modules: Mapping[str, str], sheets: Mapping[str, Any] | None = None) -> 
 
 def vet_text(modules: Mapping[str, str]) -> list[Finding]:
     """What must hold before a parser sees the modules: their number, size and nesting."""
-    findings = [Finding("", 1, f"more than {MAX_MODULES} modules")] if len(modules) > MAX_MODULES else []
+    findings = [Finding("", 1, f"more than {MAX_MODULES} modules", "Put rules together.")] if len(modules) > MAX_MODULES else []
     for path, text in modules.items():
         if len(text.encode("utf-8")) > MAX_MODULE_BYTES:
-            findings.append(Finding(path, 1, f"larger than {MAX_MODULE_BYTES} bytes"))
+            findings.append(Finding(path, 1, f"larger than {MAX_MODULE_BYTES} bytes", "Split it."))
         else:
             findings.extend(_too_deep(path, text))
     return findings
@@ -173,7 +184,7 @@ def vet_sheets(sheets: Mapping[str, Any]) -> list[Finding]:
             place = "/" + "/".join(str(step) for step in error.instance_path)
             findings.append(Finding(file, 1, f"{place}: {error.message}", "See schemas/rule-sheet.json.", place.rstrip("/")))
         if isinstance(sheet, dict) and sheet.get("dataset") != slug:
-            findings.append(Finding(file, 1, "the sheet is of another dataset than its file's name says"))
+            findings.append(Finding(file, 1, "the sheet is of another dataset than its file's name says", f"Write `{slug}`."))
     return findings
 
 
@@ -194,7 +205,7 @@ def _too_deep(path: str, text: str) -> Iterator[Finding]:
         for character in line:
             depth += (character in "([{") - (character in ")]}")
             if depth > MAX_NESTING:
-                yield Finding(path, number, f"more than {MAX_NESTING} brackets within brackets")
+                yield Finding(path, number, f"more than {MAX_NESTING} brackets within brackets", "Give the inner part a name.")
                 return
 
 
@@ -250,7 +261,8 @@ class _Module:
         if name in self.functions or name.startswith(f"data.{NAME}.") or ("." in name and name.split(".")[0] in self.imports):
             return
         if name not in ALLOWED_BUILTINS:
-            yield self._finding(node, f"{name} is not on the list of allowed builtins")
+            hint = _WHY_NOT.get(name.split(".")[0], "The list is ALLOWED_BUILTINS in gateway/access/vetting.py.")
+            yield self._finding(node, f"{name} is not on the list of allowed builtins", hint)
         elif name == "regex.match":
             yield from self._pattern(node)
         elif name == "sprintf":
@@ -278,8 +290,8 @@ class _Module:
             return self.text[alias["start"] : alias["end"]].decode("utf-8")
         return (_dotted(entry["refr"]) or "").rsplit(".", 1)[-1]
 
-    def _finding(self, node: dict[str, Any], message: str) -> Finding:
-        return Finding(self.file, int(node.get("span", {}).get("line", 1)), message)
+    def _finding(self, node: dict[str, Any], message: str, hint: str = _KEEP_TO_THE_PART) -> Finding:
+        return Finding(self.file, int(node.get("span", {}).get("line", 1)), message, hint)
 
 
 def _nodes(root: object) -> Iterator[tuple[str, dict[str, Any]]]:

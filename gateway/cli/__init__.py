@@ -31,6 +31,7 @@ def commands() -> typer.Typer:
         notices,
         organization,
         person,
+        policy,
         replicas,
         restore,
         server,
@@ -60,6 +61,6 @@ def commands() -> typer.Typer:
         exchange.command()(command)
     if find_spec("tests") and find_spec("tests.benchmarks"):
         exchange.command()(server.bench)
-    for noun in (audit, client, consent, contract, dataset, keys, notices, organization, person):
+    for noun in (audit, client, consent, contract, dataset, keys, notices, organization, person, policy):
         exchange.add_typer(noun.noun)
     return exchange

@@ -47,8 +47,8 @@ ROLES: dict[str, Role] = {
         ),
         Role(
             "privacy_officer",
-            "Write and activate policy, lower a classification, suspend and end any contract, withdraw any consent, erase a person.",
-            "a person or an API client of the organization that operates the exchange; lowering a classification is a person's alone",
+            "Write policy and agree on it, lower a classification, suspend and end any contract, withdraw any consent, erase a person.",
+            "a person or an API client of the operating organization; agreeing on policy, lowering a classification are a person's alone",
             "operating",
             frozenset(
                 {

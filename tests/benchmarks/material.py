@@ -147,7 +147,11 @@ def dataset(slug: str, *, personal: bool, partitions: int) -> dict[str, Any]:
             "key_pointer": "/visitor",
             "personal_pointers": [f"/{name}" for name in PERSONAL],
         }
-        document |= {"legal_authority": "None: invented visitors", "assessment": "None: invented visitors"}
+        document |= {
+            "contact": "nobody@bench.example",
+            "legal_authority": "None: invented visitors",
+            "assessment": "None: invented visitors",
+        }
     return document
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import consents, inside, latency, live, sealing, throughput, tokens, withdrawal
+from tests.benchmarks import consents, inside, latency, live, policy, sealing, throughput, tokens, withdrawal
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -53,6 +53,8 @@ ROWS = (
     Row(("stream_10k_vs_10_contracts",), live.stream_10k_vs_10_contracts, 300),
     Row(("stream_with_vs_without_lease",), live.stream_with_vs_without_lease, 300),
     Row(("withdraw_p99_ms", "forbidden_after_withdraw"), withdrawal.withdraw, 600),
+    Row(("activate_p99_ms",), policy.activate, 600),
+    Row(("preview_10k_s",), policy.preview, 300),
 )
 GOALS = {
     "publish_batch_vs_producer": Goal(">=", 1.5),
@@ -68,6 +70,9 @@ GOALS = {
     "stream_with_vs_without_lease": Goal(">=", 0.95),
     "withdraw_p99_ms": Goal("<=", 250),
     "forbidden_after_withdraw": Goal("<=", 0),
+    "activate_p99_ms": Goal("<=", 500),
+    "preview_10k_s": Goal("<=", 10),
+    "decide_opa_p99_ms": Goal("<=", 10),
     "token_per_s": Goal(">=", 250),
     "verify_bearer_us": Goal("<=", 100),
     "verify_dpop_us": Goal("<=", 300),

@@ -57,7 +57,7 @@ def _absolute(module: Module, reference: str) -> str | None:
     """The reference from `data` on, if it leads out of the module."""
     first, _, rest = reference.partition(".")
     if first == "data":
-        return reference
+        return reference if rest.startswith(NAME) else None  # what is not ours is refused elsewhere
     if first in module.imports and module.imports[first].startswith("data."):
         return f"{module.imports[first]}.{rest}"
     return None

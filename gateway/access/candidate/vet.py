@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.access.bundle import BundleUnreadable, served
 from gateway.access.candidate import opa_binary
-from gateway.access.candidate.answers import RULE, TooSlow, ask, differences, fail_open, unusable
+from gateway.access.candidate.answers import TooSlow, ask, differences, fail_open, unusable
 from gateway.access.candidate.house_rules import ENTRYPOINT_FILE, house_rules
 from gateway.access.candidate.opa_binary import OpaFailed
 from gateway.access.candidate.questions import Facts, questions
@@ -21,7 +22,7 @@ from gateway.access.candidate.sheets import DatasetFacts, vet_against_datasets
 from gateway.access.candidate.syntax import read_module
 from gateway.access.decision import PolicyUnavailable
 from gateway.access.rego_process import RegoProcess, require_library
-from gateway.access.revisions import modules_of, sheets_of
+from gateway.access.revisions import modules_of
 from gateway.access.vetting import Finding, vet_sheets, vet_text, vet_trees
 
 TEST_S = 2.0
@@ -58,7 +59,11 @@ class Candidate:
 def vet_candidate(candidate: Candidate) -> Vetted:
     """Raises `PolicyUnavailable` if the embedded engine is not installed."""
     require_library()
-    modules, sheets = modules_of(candidate.files), sheets_of(candidate.files)
+    modules = modules_of(candidate.files)
+    try:
+        sheets = _sheets(candidate.files)
+    except BundleUnreadable as error:
+        return Vetted([Finding(str(error).partition(" ")[0], 1, "is not JSON", "Mend the syntax.")])
     rego = {path: text for path, text in candidate.files.items() if path.endswith(".rego")}
     findings = [*vet_text(rego), *vet_sheets(sheets), *vet_against_datasets(sheets, candidate.datasets)]
     if findings:
@@ -94,7 +99,7 @@ def _vet_loaded(candidate: Candidate, process: RegoProcess, trees: list[dict[str
 
 
 def _vet_answers(candidate: Candidate, process: RegoProcess, opa: Path | None, folder: Path | None) -> Vetted:
-    inputs = questions(sheets_of(candidate.files), candidate.recorded)
+    inputs = questions(_sheets(candidate.files), candidate.recorded)
     try:
         answers = ask(process, inputs)
         findings = unusable(inputs, answers) or fail_open(process, inputs, answers)
@@ -114,7 +119,7 @@ def run_tests(files: Mapping[str, str]) -> list[Finding]:
     rego = {path: text for path, text in files.items() if path.endswith(".rego")}
     tests = _tests(files)
     try:
-        process, _ = RegoProcess.loaded(rego, {"exchange": {"rules": sheets_of(files)}})
+        process, _ = RegoProcess.loaded(rego, {"exchange": {"rules": _sheets(files)}})
     except PolicyUnavailable as error:
         return [_unread(str(error))]
     try:
@@ -139,7 +144,7 @@ def run_tests(files: Mapping[str, str]) -> list[Finding]:
 def _which_does_not_end(files: Mapping[str, str], why: str) -> Finding:
     rego = {path: text for path, text in files.items() if path.endswith(".rego")}
     for rule, place in _tests(files).items():
-        process, _ = RegoProcess.loaded(rego, {"exchange": {"rules": sheets_of(files)}})
+        process, _ = RegoProcess.loaded(rego, {"exchange": {"rules": _sheets(files)}})
         try:
             process.test([rule], TEST_S)
         except PolicyUnavailable as error:
@@ -148,6 +153,12 @@ def _which_does_not_end(files: Mapping[str, str], why: str) -> Finding:
         finally:
             process.end()
     return Finding(ENTRYPOINT_FILE, 1, f"the tests do not end together: {why}", "Look for what takes long in them.")
+
+
+def _sheets(files: Mapping[str, str]) -> dict[str, Any]:
+    """Rule sheets by the names of their files, whatever they say of themselves. Raises `BundleUnreadable`."""
+    sheets: dict[str, Any] = served(files)[1]["exchange"]["rules"]
+    return sheets
 
 
 def _tests(files: Mapping[str, str]) -> dict[str, tuple[str, int]]:
@@ -168,6 +179,3 @@ def _unread(says: str) -> Finding:
     told = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
     file, line = (place[1], int(place[2])) if place else (ENTRYPOINT_FILE, 1)
     return Finding(file, line, f"cannot be read: {told}", "Mend the syntax.")
-
-
-__all__ = ["RULE", "Candidate", "Vetted", "run_tests", "vet_candidate"]

@@ -1,0 +1,7 @@
+package exchange.checks.weather_test
+
+import data.exchange.checks.weather
+
+test_the_weather_is_looked_at if {
+	count(weather.deny) == 1 with input as {"client": {"id": "cli_storm", "roles": ["storm"]}, "action": "publish"}
+}

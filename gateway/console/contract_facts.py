@@ -13,6 +13,7 @@ from fastapi import Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from gateway.access import api as access_api
 from gateway.access.decide import Access
 from gateway.access.models import DecisionRow
 from gateway.audit import api as audit_api
@@ -22,11 +23,11 @@ from gateway.catalog.directory import DatasetView
 from gateway.catalog.schemas import compile_list_validator
 from gateway.console.days import MOST_DAYS, Days, by_day
 from gateway.console.schema_words import Field, fields_of
-from gateway.console.sharing import grounds_of, name_of
+from gateway.console.sharing import name_of
 from gateway.console.words import Say
 from gateway.contracts.directory import ContractView
 from gateway.contracts.models import Contract
-from gateway.contracts.states import OVERSEERS, Verb, movers, sides_of
+from gateway.contracts.states import Verb, movers, sides_of
 from gateway.database import now
 from gateway.errors import ExchangeError
 from gateway.http import parse_time
@@ -100,15 +101,33 @@ def delivered_by_day(session: Session, contract_id: str) -> Days | None:
     return by_day({day: count for day, count in counts.items() if count})
 
 
-def denials_of(session: Session, contract_id: str, caller: Principal) -> list[dict[str, Any]]:
-    """The last decisions that said no to who asked under it, with their reasons; to the organization that asked, and to who oversees."""
-    asked = select(DecisionRow).where(DecisionRow.contract_id == contract_id, DecisionRow.allow.is_(False))
-    if not caller.roles & OVERSEERS:
+def denials_of(session: Session, caller: Principal, contract_id: str | None = None) -> list[dict[str, Any]]:
+    """The last decisions that said no, with their reasons, to who may read them; those about one contract, if it is named."""
+    asked = select(DecisionRow).where(DecisionRow.allow.is_(False))
+    if contract_id is not None:
+        asked = asked.where(DecisionRow.contract_id == contract_id)
+    if not caller.roles & access_api.OVERSEERS:
         asked = asked.where(DecisionRow.organization_id == caller.organization_id)
-    rows = session.scalars(asked.order_by(DecisionRow.at.desc()).limit(MOST_DENIALS))
-    return [{"id": row.id, "at": row.at, "reasons": [_reason(reason) for reason in row.reasons]} for row in rows]
+    rows = session.scalars(asked.order_by(DecisionRow.id.desc()).limit(MOST_DENIALS))
+    return [
+        {
+            "id": row.id,
+            "at": row.at,
+            "dataset": row.dataset_slug,
+            "purpose": row.purpose,
+            "reasons": [reason_told(reason) for reason in row.reasons],
+        }
+        for row in rows
+    ]
 
 
-def _reason(reason: Mapping[str, Any]) -> dict[str, Any]:
+def reason_told(reason: Mapping[str, Any]) -> dict[str, Any]:
+    """{title, rule, file, line, ground} of a reason."""
     rule = reason.get("rule", {})
-    return {"title": reason["title"], "rule": rule.get("title", ""), "ground": grounds_of(rule.get("legal_ground", ""))[0]}
+    return {
+        "title": reason["title"],
+        "rule": rule.get("title", ""),
+        "file": rule.get("file", ""),
+        "line": rule.get("line", ""),
+        "ground": rule.get("legal_ground", ""),
+    }

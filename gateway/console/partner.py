@@ -10,9 +10,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from gateway.access import api as access_api
 from gateway.catalog.directory import Catalog
 from gateway.catalog.purposes import purpose
-from gateway.console.contract_facts import acts_of, delivered_by_day, denials_of, history_of, received_of
+from gateway.console.contract_facts import acts_of, delivered_by_day, denials_of, history_of, reason_told, received_of
 from gateway.console.contract_text import readable
 from gateway.console.forms import document
 from gateway.console.pages import pages_of, told_of
@@ -25,7 +26,7 @@ from gateway.contracts.models import Contract
 from gateway.contracts.states import Verb
 from gateway.database import Database, Reading
 from gateway.errors import ExchangeError
-from gateway.http import After
+from gateway.http import After, parse_time
 from gateway.identity.browser_sessions import Fields, PageAllow
 from gateway.identity.principal import Principal
 
@@ -55,7 +56,27 @@ def show_contracts(request: Request, caller: Reader, session: Reading, after: Af
     found = contracts_api.list_contracts(request, Response(), caller, session, limit=A_PAGE, after=after)
     items = [_named(state, contract) for contract in found["items"]]
     organization = name_of(state.identity, caller.organization_id) if caller.organization_id else None
-    return pages_of(request).show(request, "partner.html", contracts=items, following=found["next"], after=after, organization=organization)
+    denials = denials_of(session, caller)
+    return pages_of(request).show(
+        request, "partner.html", denials=denials, contracts=items, following=found["next"], after=after, organization=organization
+    )
+
+
+@router.get("/partner/decisions/{decision_id}")
+def show_decision(request: Request, decision_id: access_api.DecisionId, caller: Reader, session: Reading, catalog: Catalog) -> HTMLResponse:
+    """One decision and why: its reasons, the facts that mattered, and the smallest changes that would make it yes."""
+    made = access_api.read_decision(decision_id, caller, session)
+    asked = made.facts.get("dataset") or {}
+    dataset, for_what = catalog.get(asked.get("slug", "")), purpose((made.facts.get("purpose") or {}).get("code", ""))
+    return pages_of(request).show(
+        request,
+        "decision.html",
+        made=made,
+        at=parse_time(made.at),
+        title=dataset.title if dataset else None,
+        purpose=for_what.title if for_what else None,
+        reasons=[reason_told(reason) for reason in made.reasons],
+    )
 
 
 async def _known(contract_id: ContractId, caller: Reader, contracts: Contracts) -> ContractView:
@@ -134,7 +155,7 @@ def _show(
         received=received,
         refused=told_of(received.problem, request) if received.problem else None,
         chart=delivered_by_day(session, known.id),
-        denials=denials_of(session, known.id, caller),
+        denials=denials_of(session, caller, known.id),
         rounds=0,
         most=MOST_ROUNDS,
         form_token=state.browsers.form_token(caller),

@@ -103,6 +103,20 @@ def test_partner_reads_why_reading_was_denied(city: City, partner: Client, looks
     look.sign_in(city.url, "rita", f"/partner/contracts/{contract}")
     expect(look.page.locator("section", has=look.page.locator("#denied"))).to_contain_text("key")
     look.closely("contract-denied")
+    look.page.click("text=What would make it yes")
+    expect(look.page.locator("h1")).to_have_text("Why it was decided so")
+    expect(look.page.locator("main")).to_contain_text("with a client that authenticates by key")
+    look.closely("decision")
+
+
+def test_partner_reads_why_a_proposal_was_denied_and_what_would_be_allowed(city: City, partner: Client, looks: Looks) -> None:
+    with pytest.raises(ProblemError):
+        partner.post("/v1/contracts", {"dataset": FOOTFALL, "purpose": "advertising"})
+    look = looks(script=False, language="fr-CA")
+    look.sign_in(city.url, "rita", "/partner")
+    look.page.locator("article", has_text="advertising").locator("h3 a").first.click()
+    expect(look.page.locator("main")).to_contain_text("Ce qui mènerait à un oui")
+    expect(look.page.locator("main")).to_contain_text("transit-planning")
 
 
 def test_contract_of_others_is_not_there(city: City, partner: Client, looks: Looks) -> None:

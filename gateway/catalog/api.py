@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
@@ -34,7 +35,7 @@ from gateway.database import Reading, Transaction
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import After, IfMatch, Limit, etag, page, require_match
 from gateway.idempotency import IdempotentRoute
-from gateway.identity.principal import Allow, Anybody, Principal
+from gateway.identity.principal import Allow, Anybody, Principal, require_fresh
 
 router = APIRouter(prefix="/v1", tags=["catalog"], route_class=IdempotentRoute)
 
@@ -132,15 +133,19 @@ def patch_dataset(
     dataset: Seen,
     response: Response,
     session: Transaction,
+    request: Request,
     if_match: IfMatch = None,
 ) -> DatasetDocument:
-    """By the owner or the privacy officer, who alone lowers a classification. `licence_revoked: true` ends every contract over it."""
+    """By the owner or the privacy officer, who alone lowers a classification, and signs in anew for that.
+
+    `licence_revoked: true` ends every contract over it.
+    """
     if "privacy_officer" not in caller.roles:
         _require_owner(dataset, caller)
     row = locked(session, dataset.slug)
     require_match(if_match, row.version)
     contracts = held_open(session, row.slug) if patch.get("licence_revoked") is True else ()
-    if change_dataset(session, row, patch, caller):
+    if change_dataset(session, row, patch, caller, partial(require_fresh, request, caller)):
         end_for_revoked_licence(session, contracts, caller)
     return _shown(session, row, response)
 

@@ -5,7 +5,7 @@ A provider may raise a classification and add to what is personal; the way back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -23,14 +23,17 @@ from gateway.identity.principal import Principal
 RANKS = {"open": 0, "internal": 1, "personal": 2, "sensitive": 3}
 
 
-def change_dataset(session: Session, row: Dataset, patch: Mapping[str, Any], caller: Principal) -> bool:
+def change_dataset(session: Session, row: Dataset, patch: Mapping[str, Any], caller: Principal, require_fresh: Callable[[], None]) -> bool:
     """Apply the patch; true if by it the licence was revoked, which ends the dataset's contracts.
 
-    Raises `Invalid`, `needs_officer`, and `illegal_state` for a revocation taken back.
+    Raises `Invalid`, `needs_officer`, `illegal_state` for a revocation taken back, and what `require_fresh` raises, which is called
+    where less is protected than before.
     """
     was = _changeable(row)
     becomes = _parsed(_merged(was, patch))
-    _check_authority(row, becomes, caller)
+    if _protects_less(row, becomes):
+        _require_officer(row, becomes, caller)
+        require_fresh()
     schema = session.get_one(SchemaVersion, (row.slug, row.current)).document
     told = becomes.model_dump()
     changed = sorted(name for name in told if told[name] != was[name])
@@ -75,18 +78,21 @@ def _parsed(document: dict[str, Any]) -> ChangedDataset:
         ) from error
 
 
-def _check_authority(row: Dataset, becomes: ChangedDataset, caller: Principal) -> None:
+def _protects_less(row: Dataset, becomes: ChangedDataset) -> bool:
+    """Raises `illegal_state` for what nobody takes back."""
     if row.licence_revoked and not becomes.licence_revoked:
         raise ExchangeError("illegal_state", "A licence that was revoked stays so; register another dataset that supersedes this one.")
     if set(row.sealed_pointers) - set(becomes.sealed_pointers):
         raise ExchangeError("illegal_state", "A field that is sealed stays so; register another dataset that supersedes this one.")
+    return RANKS[becomes.classification] < RANKS[row.classification] or bool(set(row.personal_pointers) - set(becomes.personal_pointers))
+
+
+def _require_officer(row: Dataset, becomes: ChangedDataset, caller: Principal) -> None:
     if "privacy_officer" in caller.roles and caller.person is not None:
         return
     if RANKS[becomes.classification] < RANKS[row.classification]:
         raise ExchangeError(
             "needs_officer", f"Lowering {row.classification} to {becomes.classification} is the privacy officer's act, who signs in for it."
         )
-    if set(row.personal_pointers) - set(becomes.personal_pointers):
-        raise ExchangeError(
-            "needs_officer", "Saying of a field that it is no longer personal is the privacy officer's act, who signs in for it."
-        )
+    told = "Saying of a field that it is no longer personal is the privacy officer's act, who signs in for it."
+    raise ExchangeError("needs_officer", told)

@@ -21,6 +21,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one document, 
 """The option of every command that prints data."""
 
 
+NOBODY = "Sign in by `exchange login`, or set EXCHANGE_CLIENT_ID and its secret or key."
+
+
 @contextmanager
 def connected(*, anonymous: bool = False, as_person: bool = False) -> Iterator[Client]:
     """A client of `EXCHANGE_URL`: that of `EXCHANGE_CLIENT_ID`, else the person who is signed in, who it is in any case with `as_person`.
@@ -31,7 +34,8 @@ def connected(*, anonymous: bool = False, as_person: bool = False) -> Iterator[C
         with _client(anonymous=anonymous, as_person=as_person) as client:
             yield client
     except ProblemError as problem:
-        fail(str(problem), problem.hint, *(f"{error.get('pointer')}: {error.get('detail')}" for error in problem.errors))
+        hint = NOBODY if problem.code == "token_missing" else problem.hint
+        fail(str(problem), hint, *(f"{error.get('pointer')}: {error.get('detail')}" for error in problem.errors))
     except httpx2.TransportError as error:
         address = os.environ.get("EXCHANGE_ADDRESS") or os.environ.get("EXCHANGE_URL")
         fail(f"{address} does not answer: {error}", "Is EXCHANGE_URL right, and the exchange up?")

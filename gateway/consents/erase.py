@@ -28,6 +28,8 @@ from gateway.keys import Keys
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"], route_class=IdempotentRoute)
 
+Eraser = Annotated[Principal, Allow("consents:write", fresh=True)]
+
 
 class Erased(BaseModel):
     """`found` is false where nobody is known by this name, any more or ever; `told` counts the contracts under which others must erase."""
@@ -52,11 +54,12 @@ class Erased(BaseModel):
 
 
 @router.post("/erase", summary="Erase a person", response_model=Erased)
-def erase_subject(body: SearchDocument, caller: Annotated[Principal, Allow("consents:write")], catalog: Catalog, request: Request) -> Any:
-    """By a client of the dataset's owner, or the privacy officer. When the call returns nothing about the person is delivered any more.
+def erase_subject(body: SearchDocument, caller: Eraser, catalog: Catalog, request: Request) -> Any:
+    """By a client of the dataset's owner, or the privacy officer, and of persons by who has just signed in.
 
-    Every recipient is told to erase too, and to acknowledge that within seven days. Nothing takes this back; a later event of the same
-    person is a new subject's, without consent. Repeating it does nothing and waits again.
+    When the call returns nothing about the person is delivered any more. Every recipient is told to erase too, and to acknowledge that
+    within seven days. Nothing takes this back; a later event of the same person is a new subject's, without consent. Repeating it does
+    nothing and waits again.
     """
     state = request.app.state
     database: Database = state.database

@@ -78,7 +78,7 @@ class WebSignIn:
                 raise ValueError("too long")
             raw = unb64(cookie)
             begun = Begun(**json.loads(self._seal.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], BOUND_TO)))
-        except (ValueError, InvalidTag) as error:
+        except (ValueError, TypeError, InvalidTag) as error:  # TypeError: sealed by another version
             raise SignInRefused("This sign-in was not begun in this browser, or long ago.") from error
         if begun.until < time.time() or not hmac.compare_digest(state.encode(), begun.state.encode()):
             raise SignInRefused("This sign-in was not begun in this browser, or long ago.")

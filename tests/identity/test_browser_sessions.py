@@ -217,6 +217,12 @@ def test_while_the_provider_is_away_the_page_says_so(tmp_path: Path, openid_prov
         assert (answer.status_code, "does not answer" in answer.text) == (503, True)
 
 
+def test_provider_whose_metadata_names_another_issuer_is_not_asked(tmp_path: Path, openid_provider: OpenIdProvider) -> None:
+    other = {"oidc_issuer": openid_provider.issuer.replace("127.0.0.1", "localhost")}
+    with with_pages(tmp_path, openid_provider, **other) as exchange:
+        assert Surfer(exchange).get("/login").status_code == 503
+
+
 def test_person_who_is_suspended_gets_no_session(exchange: Exchange, openid_provider: OpenIdProvider) -> None:
     olga = Surfer(exchange)
     olga.sign_in(openid_provider, "olga")

@@ -83,7 +83,7 @@ def received_of(access: Access, contract: ContractView, dataset: DatasetView, sa
     validator = compile_list_validator(schema)
     personal = {*dataset.personal_pointers, dataset.subject_pointer or ""}
     try:
-        event = sample.events(dataset.slug, "sample", schema, lambda data: validator.is_valid([data]))[0]["data"]
+        event = sample.events(dataset.slug, "sample", schema, lambda data: validator.is_valid([data]), count=1)[0]["data"]
     except ExchangeError:
         event = None
     return Received(fields_of(schema, personal, say), event)

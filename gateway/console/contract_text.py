@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
@@ -9,11 +11,14 @@ from gateway.console.words import LANGUAGES, Language
 
 BETWEEN = "\n---\n"
 """Between the English and the French half; what a party wrote is a quotation, and cannot have this line."""
+KEPT = 200
+"""Texts that are kept as they were rendered: they never change."""
 BELOW = 2
 """A page has one heading of the first level and sections of the second: the text's first is the third."""
 _COMMONMARK = MarkdownIt("commonmark", {"html": False})
 
 
+@functools.lru_cache(KEPT)
 def readable(text: bytes) -> list[tuple[Language, Markup]]:
     """The text for people, each language's half of it. What is signed are its bytes, whose digest the page names."""
     halves = text.decode().split(BETWEEN)

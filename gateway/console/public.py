@@ -129,7 +129,7 @@ def _summary(request: Request) -> Any:
 def _sample(dataset: DatasetView) -> dict[str, Any] | None:
     """One synthetic event, made from the schema alone."""
     try:
-        event: dict[str, Any] = sample.events(dataset.slug, "sample", dataset.schema, dataset.fits)[0]["data"]
+        event: dict[str, Any] = sample.events(dataset.slug, "sample", dataset.schema, dataset.fits, count=1)[0]["data"]
     except ExchangeError:
         return None
     return event

@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs. Each command first builds .venv from the lock, if it is not up to date.
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench faults engines lock sbom clean
+.PHONY: help demo test check format bench faults screenshots engines lock sbom clean
 
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -31,6 +31,7 @@ help:
 	@echo 'make engines  fetch and start Kafka, OPA and PostgreSQL for development, until Ctrl-C'
 	@echo 'make bench    measure on real engines, about twelve minutes (ONLY=name: one result)'
 	@echo 'make faults   kill, stop and cut off replicas under load, about ten minutes (ROUNDS=5 SEED=7)'
+	@echo 'make screenshots  a picture of each page at both widths, light and dark, in screenshots/'
 	@echo 'make format   put the code into the form that `make check` asks for'
 	@echo 'make lock     write the locks anew from pyproject.toml'
 	@echo 'make sbom     write sbom.cdx.json: what the production lock installs, as CycloneDX'
@@ -63,6 +64,11 @@ faults: .venv/.dev
 	@$(BIN)/python -m tests.engines.install
 	@$(BIN)/python -m tests.replicas --rounds $(ROUNDS) --seed $(SEED) --first $(FIRST)
 
+screenshots: .venv/.dev
+	@$(BIN)/python -m tests.engines.install
+	mkdir -p screenshots
+	EXCHANGE_SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/python -m pytest -q --engines=all -k embedded tests/console $(ARGS)
+
 engines: .venv/.dev
 	@$(BIN)/python -m tests.engines.install
 	@$(BIN)/python -m tests.engines $(ARGS)
@@ -79,7 +85,7 @@ sbom: .venv/.dev
 	  --output-reproducible --output-format JSON --output-file sbom.cdx.json
 
 clean:
-	rm -rf .venv demo-data sbom.cdx.json bench.json faults.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo-data screenshots sbom.cdx.json bench.json faults.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,LOCK): exactly what the lock says, and this checkout on top of it. Compiled once, here: where Python is told not to

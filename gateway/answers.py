@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -46,31 +46,45 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def answer(request: Request, error: ExchangeError) -> JSONResponse:
-    """The problem document of this error."""
+def answer(request: Request, error: ExchangeError) -> Response:
+    """The problem document of this error; for a browser that asks for a page, a page."""
     headers = dict(error.headers)
     if error.status in CHALLENGED and "WWW-Authenticate" not in headers:
         headers["WWW-Authenticate"] = challenge(request)
+    if _wants_a_page(request):
+        page: Response = request.app.state.pages.problem(request, error, headers)
+        return page
     body = error.problem(request.app.state.settings.issuer, request.url.path)
     return JSONResponse(body, error.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-async def _exchange_error(request: Request, error: Exception) -> JSONResponse:
+def _wants_a_page(request: Request) -> bool:
+    """True for browsers, which name `text/html` before all else; programs never do by default."""
+    return request.headers.get("accept", "").lower().startswith("text/html") and hasattr(request.app.state, "pages")
+
+
+async def _exchange_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ExchangeError)
     return answer(request, error)
 
 
-async def sign_in_first(_request: Request, error: Exception) -> RedirectResponse:
-    """A page is for somebody: the browser goes to sign them in, and comes back."""
+async def sign_in_first(request: Request, error: Exception) -> Response:
+    """A page is for somebody: the browser goes to sign them in, and comes back.
+
+    After a form it is a link instead: a browser that obeys `form-action` lets no form lead to the provider, and nothing was done.
+    """
     assert isinstance(error, SignInNeeded)
+    if request.method != "GET" and hasattr(request.app.state, "pages"):
+        page: Response = request.app.state.pages.sign_in(request, error.location)
+        return page
     return RedirectResponse(error.location, 303, {"Cache-Control": "no-store"})
 
 
-async def _log_unavailable(request: Request, _error: Exception) -> JSONResponse:
+async def _log_unavailable(request: Request, _error: Exception) -> Response:
     return answer(request, ExchangeError("log_unavailable", headers={"Retry-After": "2"}))
 
 
-async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return answer(request, Invalid([_place(found) for found in error.errors()[:20]]))
 
@@ -85,7 +99,7 @@ def _place(found: Any) -> dict[str, str]:
     return {"pointer": f"?{path[0]}" if where == "query" and path else f"{where}: {'.'.join(map(str, path))}", "detail": told}
 
 
-async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400 and error.__cause__ is not None:  # FastAPI, of a body that Python's parser did not survive
         return answer(request, Invalid([{"pointer": "", "detail": "is not JSON in UTF-8, or nested too deep"}]))
@@ -93,12 +107,12 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     return answer(request, ExchangeError(code, headers=error.headers))
 
 
-async def _gone(request: Request, _error: Exception) -> JSONResponse:
+async def _gone(request: Request, _error: Exception) -> Response:
     """Whoever sent half a body and went: nobody reads this, and nothing is wrong here."""
     return answer(request, ExchangeError("bad_request"))
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> Response:
     """A bug. The log has the traceback; the answer says where to look, and nothing of what went wrong."""
     log.error("internal_error", request=request.scope.get("exchange.request_id"), exc_info=error)
     return answer(request, ExchangeError("internal_error"))

@@ -50,6 +50,8 @@ from gateway.catalog.directory import Directory as Catalog
 from gateway.changes import Changes, hold_the_only_seat
 from gateway.consents import api as consents_api
 from gateway.consents import erase
+from gateway.console import api as console_api
+from gateway.console.pages import Pages
 from gateway.contracts import api as contracts_api
 from gateway.contracts.directory import Directory as Contracts
 from gateway.database import Database
@@ -118,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.settings = settings
     state.keys = read_keys(settings.resolved_key_file)
     state.keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    state.pages = Pages(settings.issuer)
     state.database = Database(settings.resolved_database_url)
     state.changes = Changes(state.database)
     state.audit = AuditWriter(state.database, lambda: state.replica.lease())  # noqa: PLW0108 - the replica comes last
@@ -184,7 +187,7 @@ def _open_the_door(state: Any) -> None:
         state.keys,
         state.database,
         state.identity,
-        lambda contract_id: _parties(state.contracts, contract_id),
+        state.contracts.parties,
         state.proofs,
         state.published_keys,
     )
@@ -232,11 +235,6 @@ def _begin_anew() -> None:
     os._exit(ENDED_ITSELF)
 
 
-def _parties(contracts: Contracts, contract_id: str) -> tuple[str, str] | None:
-    contract = contracts.get(contract_id)
-    return (contract.provider_id, contract.consumer_id) if contract else None
-
-
 def create_admin_app(app: FastAPI) -> FastAPI:
     """Metrics, and the policy bundle for OPA: for the private address, whatever the gateway's readiness."""
     admin = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -274,8 +272,8 @@ def _routes(app: FastAPI) -> None:
     app.include_router(streams_api.publishing, dependencies=strict)
     app.include_router(streams_api.router, dependencies=strict)
     people = (identity_api, persons_api, registration_api, consents_api, erase, subjects_api)
-    stored = (catalog_api, access_api, policies_api, contracts_api, notices_api, audit_api, published_log, barrier_api, operations)
-    for room in (*people, *stored):
+    stored = (catalog_api, access_api, policies_api, contracts_api, notices_api, audit_api, published_log, barrier_api)
+    for room in (*people, *stored, console_api, operations):
         app.include_router(room.router, dependencies=strict)
     # OAuth's endpoints, and that to which a provider sends people back, ignore unknown parameters, as their RFCs ask.
     for others in (oauth, registration_endpoints, sign_in_pages, answers):

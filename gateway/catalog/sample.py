@@ -28,8 +28,8 @@ _WORDS = ["alder", "birch", "cedar", "elm", "harbour", "lake", "maple", "oak", "
 _ENDLESS = re.compile(r"(\\.|\[(?:\\.|[^\]])*\])|([*+])|\{([0-9]+),\}", re.DOTALL)
 
 
-def events(slug: str, source: str, schema: Mapping[str, Any], fits: Callable[[Any], bool]) -> list[dict[str, Any]]:
-    """Twenty CloudEvents whose data fits the schema; the same for the same slug and schema. Raises `no_sample`."""
+def events(slug: str, source: str, schema: Mapping[str, Any], fits: Callable[[Any], bool], *, count: int = COUNT) -> list[dict[str, Any]]:
+    """Twenty CloudEvents, or so many, whose data fits the schema; the same for the same slug and schema. Raises `no_sample`."""
     chance = random.Random(slug)  # noqa: S311 - the same for everyone, on purpose
     return [
         {
@@ -42,7 +42,7 @@ def events(slug: str, source: str, schema: Mapping[str, Any], fits: Callable[[An
             "synthetic": True,
             "data": _fitting(schema, fits, chance),
         }
-        for number in range(1, COUNT + 1)
+        for number in range(1, count + 1)
     ]
 
 

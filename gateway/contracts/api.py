@@ -52,11 +52,11 @@ Reason = Annotated[Act | None, _example(examples.ACT)]
 
 
 async def _read_contract(contract_id: str, caller: Reader, contracts: Contracts) -> ContractView:
-    return _visible(contract_id, caller, contracts)
+    return visible_contract(contract_id, caller, contracts)
 
 
 async def _write_contract(contract_id: str, caller: Writer, contracts: Contracts) -> ContractView:
-    return _visible(contract_id, caller, contracts)
+    return visible_contract(contract_id, caller, contracts)
 
 
 Read = Annotated[ContractView, Depends(_read_contract)]
@@ -83,7 +83,7 @@ def list_contracts(
         statement = statement.where(Contract.state == state)
     if dataset is not None:
         statement = statement.where(Contract.dataset_slug == dataset)
-    return page(session, statement, Contract.id, _plain, limit=limit, after=after, request=request, response=response)
+    return page(session, statement, Contract.id, plain, limit=limit, after=after, request=request, response=response)
 
 
 @router.post("", status_code=201, summary="Propose a contract", responses=_shows(examples.CONTRACT | {"state": "proposed"}, 201))
@@ -141,8 +141,8 @@ def sign_contract(
 ) -> ContractDocument:
     """The provider's act; over personal and sensitive data both sides', by key. In force once the last needed has signed."""
     # Before the database is asked for anything: it may wait for the client's own server.
-    client = request.app.state.identity.client(caller.client_id)
-    if client.jwks_uri is not None and wanted.signature is not None:
+    client = request.app.state.identity.client(caller.client_id)  # none for a person, who signs without a key
+    if client is not None and client.jwks_uri is not None and wanted.signature is not None:
         client = replace(client, jwks=request.app.state.published_keys.jwks(client.jwks_uri, key_named_in(wanted.signature)))
     contract = session.get_one(Contract, known.id)
     sign(session, contract, wanted, _dataset(known.dataset_slug, catalog), caller, client)
@@ -216,7 +216,8 @@ def read_asyncapi(known: Read, request: Request, catalog: Catalog) -> dict[str, 
     return contract_document(request.app.state.settings.issuer, _dataset(known.dataset_slug, catalog), known.id, received)
 
 
-def _visible(contract_id: str, caller: Principal, contracts: Contracts) -> ContractView:
+def visible_contract(contract_id: str, caller: Principal, contracts: Contracts) -> ContractView:
+    """The contract, if the caller may see it. Raises `not_found`."""
     contract = contracts.get(contract_id)
     if contract is None or not (caller.organization_id in {contract.provider_id, contract.consumer_id} or caller.roles & OVERSEERS):
         raise ExchangeError("not_found")
@@ -261,7 +262,8 @@ def _read(database: Database, contract_id: str) -> ContractDocument:
         return _shown(session.get_one(Contract, contract_id))
 
 
-def _plain(row: Contract) -> dict[str, Any]:
+def plain(row: Contract) -> dict[str, Any]:
+    """The members of the contract's document."""
     same = set(ContractDocument.model_fields) - {"provider", "consumer", "dataset", "offer", "decision", "signatures"}
     return {name: getattr(row, name) for name in same} | {
         "provider": row.provider_id,
@@ -274,4 +276,4 @@ def _plain(row: Contract) -> dict[str, Any]:
 
 
 def _shown(row: Contract) -> ContractDocument:
-    return ContractDocument.model_validate(_plain(row))
+    return ContractDocument.model_validate(plain(row))

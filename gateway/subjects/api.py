@@ -6,16 +6,17 @@ An identifier, a code and a token come in bodies and headers only; none is kept,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi import APIRouter, Depends, Path, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from consent.subjects import as_bytes, find
 from gateway.audit.record import Entry, record
 from gateway.catalog.directory import Catalog, DatasetView
-from gateway.consents.documents import Found
+from gateway.consents.documents import Found, Stopped
 from gateway.consents.visible import check_subject, owned, scheme_of
 from gateway.database import Reading, Transaction, now
 from gateway.errors import ExchangeError, Invalid
@@ -27,6 +28,7 @@ from gateway.limits import network_of
 from gateway.subjects.ask import Place, consents_of, disclosures_of, export
 from gateway.subjects.codes import Person, give_code, open_session, person_of
 from gateway.subjects.documents import Code, Disclosures, Export, Redeemed, Session, Who
+from gateway.subjects.withdraw import withdraw
 
 PLACE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.((?:con_[0-9a-z]{26})?)\.(dec_[0-9a-z]{26})", re.ASCII)
 TOKEN = HTTPBearer(scheme_name="session_token", description="The token of POST /v1/subjects/sessions.", auto_error=False)
@@ -58,6 +60,7 @@ def _asking(request: Request, session: Reading, _header: Annotated[HTTPAuthoriza
 
 
 Asking = Annotated[Person, Depends(_asking)]
+ConsentId = Annotated[str, Path(pattern=r"^cns_[0-9a-z]{26}$", examples=["cns_01kaqv8f7e9n3p5r7t9w1y3a5c"])]
 
 
 @router.post("/codes", status_code=201, summary="Get a one-time code for a person", response_model=Code)
@@ -98,14 +101,19 @@ def my_consents(person: Asking, session: Reading) -> Any:
     return {"items": consents_of(session, person), "next": None}
 
 
+@router.post("/self/consents/{consent_id}/withdraw", summary="Withdraw a consent of mine", response_model=Stopped)
+def withdraw_mine(consent_id: ConsentId, person: Asking, request: Request) -> Any:
+    """When the call returns, no event of the person that only this consent let pass is delivered any more."""
+    return withdraw(request.app.state, person, consent_id)
+
+
 @router.get("/self/disclosures", summary="Who received something about me", response_model=Disclosures)
 def my_disclosures(person: Asking, session: Reading, request: Request, response: Response, limit: Limit = 50, after: After = None) -> Any:
     """By day: the recipient, under which contract, purpose and decision, and how many events. It is written down within seconds."""
-    found = disclosures_of(session, person, after=_place(after), limit=limit + 1)
+    found = disclosures_of(session, person, after=place_of(after), limit=limit + 1)
     following = None
     if len(found) > limit:
-        last = found[limit - 1]
-        following = f"{last['day'].isoformat()}.{last['contract'] or ''}.{last['decision']}"
+        following = following_place(found[limit - 1])
         url = f"{request.app.state.settings.issuer}/v1/subjects/self/disclosures?limit={limit}&after={following}"
         response.headers["Link"] = f'<{url}>; rel="next"'
     return {"items": found[:limit], "next": following}
@@ -132,7 +140,13 @@ def _key(request: Request) -> SecretKey:
     return keys.secret("client_secret")
 
 
-def _place(after: str | None) -> Place | None:
+def following_place(last: Mapping[str, Any]) -> str:
+    """The `next` of a page that ends with this disclosure."""
+    return f"{last['day'].isoformat()}.{last['contract'] or ''}.{last['decision']}"
+
+
+def place_of(after: str | None) -> Place | None:
+    """Where a page begins. Raises `Invalid`."""
     if after is None:
         return None
     found = PLACE.fullmatch(after)

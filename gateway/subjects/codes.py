@@ -65,6 +65,11 @@ def person_of(session: Session, key: SecretKey, token: str) -> Person:
     return Person(found.sref, found.dataset)
 
 
+def close_session(session: Session, key: SecretKey, token: str) -> None:
+    """The token is good no longer. Nothing happens for one that is none."""
+    session.execute(delete(SubjectSession).where(SubjectSession.hash == _token_hash(key, token)))
+
+
 def forget_expired(session: Session, at: datetime) -> None:
     """Delete the codes and sessions whose time is over."""
     for table in (SubjectCode, SubjectSession):

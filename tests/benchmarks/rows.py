@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.benchmarks import audit, auditor, consents, inside, latency, live, policy, sealing, throughput, tokens, withdrawal
+from tests.benchmarks import audit, auditor, consents, inside, latency, live, pages, policy, sealing, throughput, tokens, withdrawal
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.stage import Stage
 
@@ -61,6 +61,7 @@ ROWS = (
     Row(("withdraw_p99_ms", "forbidden_after_withdraw"), withdrawal.withdraw, 600),
     Row(("activate_p99_ms",), policy.activate, 600),
     Row(("preview_10k_s",), policy.preview, 300),
+    Row(("page_p99_ms",), pages.page_p99, 240),
 )
 GOALS = {
     "publish_batch_vs_producer": Goal(">=", 1.5),
@@ -84,6 +85,7 @@ GOALS = {
     "forbidden_after_withdraw": Goal("<=", 0),
     "activate_p99_ms": Goal("<=", 500),
     "preview_10k_s": Goal("<=", 10),
+    "page_p99_ms": Goal("<=", 150),
     "decide_opa_p99_ms": Goal("<=", 10),
     "token_per_s": Goal(">=", 250),
     "audit_verify_1m_s": Goal("<=", 15),

@@ -30,6 +30,8 @@ OPA = "v1.22.2"  # opa.sum
 POSTGRES_WHEEL = "0.6.0"  # postgres.txt
 ASYNCAPI_PARSER = HERE / "asyncapi_parser"
 OPENID_PROVIDER = HERE / "openid_provider"
+AXE = HERE / "axe"
+HTML_VALIDATOR = HERE / "html_validator"
 OPENID_CLIENT = CLIENTS / "openid_client"
 """Folders of package.json and package-lock.json, each of one program for Node.js."""
 GO_CLIENT = CLIENTS / "go_oauth2"
@@ -37,7 +39,7 @@ TLOG = HERE / "tlog"
 """A program in Go on `golang.org/x/mod/sumdb`; its go.mod and go.sum pin Tessera's `fsck` and the witness `litewitness` too."""
 TLOG_PROGRAMS = (".", "github.com/transparency-dev/tessera/cmd/fsck", "filippo.io/torchwood/cmd/litewitness")
 PYTHON_CLIENTS = CLIENTS / "python.txt"
-NODE_PROGRAMS = (ASYNCAPI_PARSER, OPENID_PROVIDER, OPENID_CLIENT)
+NODE_PROGRAMS = (ASYNCAPI_PARSER, OPENID_PROVIDER, AXE, HTML_VALIDATOR, OPENID_CLIENT)
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
 JAVA_AT_LEAST = 17
 INSTALL = "run `make test`, or `python -m tests.engines.install`, which installs it"

@@ -36,6 +36,7 @@ class Door:
 
 
 ADMIN = ("operator", "partner_admin")
+OVERSEERS = ("privacy_officer", "auditor", "operator")
 DOORS: dict[Door, str] = {
     Door(anybody=True): """
         GET /livez  GET /readyz  GET /oauth/jwks
@@ -50,10 +51,11 @@ DOORS: dict[Door, str] = {
     Door(own=True): """
         POST /oauth/register  GET /oauth/register/{client_id}  PUT /oauth/register/{client_id}  DELETE /oauth/register/{client_id}
         GET /v1/subjects/self/consents  GET /v1/subjects/self/disclosures  GET /v1/subjects/self/export
+        POST /v1/subjects/self/consents/{consent_id}/withdraw
     """,
     Door(): """
-        GET /v1/me  GET /v1/organizations  GET /v1/organizations/{organization_id}  GET /v1/decisions/{decision_id}
-        GET /v1/policies/revisions/{revision_id}/bundle
+        GET /v1/me  GET /v1/organizations  GET /v1/organizations/{organization_id}
+        GET /v1/decisions  POST /v1/decisions  GET /v1/decisions/{decision_id}
     """,
     Door(person=True): "POST /v1/me/sign-out",
     Door("organizations:write", ("operator",), asker=True): "POST /v1/organizations",
@@ -97,6 +99,20 @@ DOORS: dict[Door, str] = {
         POST /v1/consents/{consent_id}/revoke  POST /v1/consents/{consent_id}/invalidate
         POST /v1/subjects/erase  POST /v1/subjects/codes
     """,
+    Door("policies:read", OVERSEERS): """
+        GET /v1/policies/revisions  GET /v1/policies/revisions/{revision_id}  GET /v1/policies/revisions/{revision_id}/files/{path}
+        GET /v1/policies/revisions/{revision_id}/previews/{number}  GET /v1/policies/revisions/{revision_id}/bundle
+        GET /v1/policies/todos
+    """,
+    Door("policies:write", ("privacy_officer",)): """
+        POST /v1/policies/revisions  PUT /v1/policies/revisions/{revision_id}/files/{path}
+        DELETE /v1/policies/revisions/{revision_id}/files/{path}
+        POST /v1/policies/revisions/{revision_id}/previews  POST /v1/policies/revisions/{revision_id}/retire
+    """,
+    Door("policies:write", ("privacy_officer",), person=True): "POST /v1/policies/revisions/{revision_id}/propose",
+    Door("policies:approve", ("privacy_officer",), person=True): """
+        POST /v1/policies/revisions/{revision_id}/approve  POST /v1/policies/revisions/{revision_id}/activate
+    """,
     Door("audit:read"): """
         GET /v1/audit/entries  GET /v1/audit/entries/by-hash/{leaf_hash}  GET /v1/audit/entries/{index}/proof
         GET /v1/audit/consistency  GET /v1/replicas
@@ -106,8 +122,16 @@ TABLE = {call: door for door, calls in DOORS.items() for call in re.split(r"\s{2
 PAGES = {
     *("/.well-known/security.txt", "/docs", "/docs/assets/start.js", "/openapi.json", "/problems/{code}"),
     *("/login", "/login/callback", "/logout", "/session"),
+    *("/", "/datasets/{slug}", "/sharing", "/log", "/language", "/static/{digest}/{name:path}"),
+    *("/resident", "/resident/stop", "/resident/leave", "/resident/export.json", "/withdraw"),
+    *("/partner", "/partner/decisions/{decision_id}", "/partner/contracts/{contract_id}", "/partner/contracts/{contract_id}/{verb}"),
+    *("/partner/contracts/{contract_id}/state/{state}/{rounds}", "/officer", "/officer/drafts", "/officer/datasets/{slug}"),
+    *("/officer/revisions/{revision_id}", "/officer/revisions/{revision_id}/files/{path:path}"),
+    *(f"/officer/revisions/{{revision_id}}/{act}" for act in ("propose", "previews", "approve", "activate", "retire")),
+    "/officer/revisions/{revision_id}/previews/{number}",
 }
-"""What is no call of the API. `/session` and `/logout` are for who has a browser's session, the others for anybody."""
+"""What is no call of the API. `/session`, `/logout`, `/partner` and `/officer` are for who has a browser's session, `/resident` for who
+has a provider's code, the others for anybody."""
 WHO_REFUSES = {"token_missing", "token_invalid", "scope_missing", "role_missing", "person_required", "insufficient_user_authentication"}
 
 

@@ -21,6 +21,8 @@ from tests.officers import AT_ONCE, Officers
 REPLICAS = 3
 STREAMS = 100
 ACTIVATIONS = 100
+FIRST = 2 * 3
+"""Activations that do not count: at each replica one of each revision, which works out whom it concerns, as a preview has otherwise."""
 EVENTS_EACH = 0.25
 """Seconds between two events that all streams get."""
 NEVER = 10**9
@@ -53,12 +55,13 @@ def activate(stage: Stage) -> Measured:
         ending.enter_context(_streaming(place, replicas, terms))
         stage.say(f"{ACTIVATIONS} activations at {REPLICAS} replicas with {STREAMS} streams")
         took = []
-        for number in range(ACTIVATIONS):
+        for number in range(FIRST + ACTIVATIONS):
             began = time.perf_counter()
             answer = officers.activate(revisions[(number + 1) % 2], at=replicas[number % REPLICAS])
             took.append((time.perf_counter() - began) * 1000)
             if answer.status_code != 200:
                 raise ValueError(answer.text)
+    took = took[FIRST:]
     return Measured({"activate_p99_ms": percentile(took, 0.99)}, f"p50 {median(took):.0f} ms, slowest {max(took):.0f} ms")
 
 

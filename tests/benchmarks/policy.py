@@ -33,7 +33,8 @@ _DECISIONS = """
 INSERT INTO decisions SELECT (json_populate_record(d, json_build_object(
     'id', 'dec_crowd_' || lpad(i::text, 12, '0'),
     'facts', '\\x' || encode(convert_to(replace(convert_from(d.facts, 'UTF8'), d.client_id, 'cli_crowd_' || i), 'UTF8'), 'hex')))).*
-FROM (SELECT * FROM decisions WHERE action = 'propose' AND client_id IS NOT NULL LIMIT 1) AS d, generate_series(1, %(count)s) AS i
+FROM decisions AS d, generate_series(1, %(count)s) AS i
+WHERE d.id = (SELECT id FROM decisions WHERE action = 'propose' AND client_id IS NOT NULL ORDER BY id LIMIT 1)
 """
 
 
@@ -82,7 +83,7 @@ def preview(stage: Stage) -> Measured:
         seen = officers.previewed(revision)
         took = time.perf_counter() - began
         replayed = seen["result"]["decisions"]["replayed"]
-        if replayed != DECISIONS:
+        if replayed < DECISIONS:
             raise ValueError(f"{replayed} decisions were replayed")
     return Measured({"preview_10k_s": took}, f"{seen['total']:,} evaluations by each revision")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Desk:
     catalog: Catalog
     contracts: Contracts
     count_events: CountEvents
+    affected: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    """What was worked out of pairs of revisions (`affected.py`)."""
 
     @property
     def wait(self) -> timedelta:

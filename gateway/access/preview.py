@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -72,7 +73,7 @@ class Previews:
             )
             session.add(preview)
             session.flush()
-            work = (revision_id, preview.number, dict(against.files), dict(revision.files), days)
+            work = (revision_id, preview.number, dict(against.files), dict(revision.files), days, against.id)
         self._worker.submit(self._run, *work)
         return preview
 
@@ -85,10 +86,12 @@ class Previews:
         self._stopping.set()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, revision_id: str, number: int, before: dict[str, str], after: dict[str, str], days: int) -> None:
+    def _run(self, revision_id: str, number: int, before: dict[str, str], after: dict[str, str], days: int, against: str) -> None:
         try:
             replaying = _Replaying(self._desk, revision_id, number, self._stopping)
-            self._keep(revision_id, number, "done", result=replaying.run(before, after, days), contracts=replaying.contracts_digest)
+            self._keep(
+                revision_id, number, "done", result=replaying.run(before, after, days, against), contracts=replaying.contracts_digest
+            )
         except PolicyUnavailable as error:
             self._keep(revision_id, number, "failed", problem=str(error))
         except Exception as error:
@@ -134,7 +137,7 @@ class _Replaying:
         self._told = 0.0
         self.contracts_digest = ""
 
-    def run(self, before: Mapping[str, str], after: Mapping[str, str], days: int) -> dict[str, Any]:
+    def run(self, before: Mapping[str, str], after: Mapping[str, str], days: int, against: str) -> dict[str, Any]:
         """What is kept of it. Raises `PolicyUnavailable`."""
         if problems := vet(modules_of(after), sheets_of(after)):
             raise PolicyUnavailable("; ".join(problems[:5]))
@@ -145,9 +148,9 @@ class _Replaying:
         self.contracts_digest = digest_of_contracts(contracts)
         self._total = 2 * len(contracts) + len(recorded)
         self._tell()
-        with both_sides(before, after) as sides:
+        with both_sides(before, after, twice=True) as sides:
             changed = self._contracts(sides, contracts, at)
-            decisions = self._decisions(sides, recorded)
+            decisions = self._decisions(sides, recorded, against)
         return {
             "at": at.isoformat(),
             "contracts": {"in_force": len(contracts), "changed": changed},
@@ -189,11 +192,19 @@ class _Replaying:
         found = self._desk.people.organization(organization_id)
         return {"id": organization_id, "name": found.name if found else organization_id}
 
-    def _decisions(self, sides: Sides, recorded: Sequence[tuple[dict[str, Any], int]]) -> list[dict[str, Any]]:
-        """Decisions that would come out otherwise: those of one organization, dataset, purpose and reasons together."""
-        pairs = sides.ask([facts for facts, _ in recorded], self._advance)
+    def _decisions(self, sides: Sides, recorded: Sequence[Recorded], against: str) -> list[dict[str, Any]]:
+        """Decisions that would come out otherwise: those of one organization, dataset, purpose and reasons together.
+
+        What the revision in force has answered itself is not asked again.
+        """
+        known = [each for each in recorded if each.revision == against]
+        others = [each for each in recorded if each.revision != against]
+        answers = sides.ask_after([each.facts for each in known], self._advance)
+        pairs = [(each.answer, answer) for each, answer in zip(known, answers, strict=True)]
+        pairs += sides.ask([each.facts for each in others], self._advance)
         groups: dict[str, dict[str, Any]] = {}
-        for (facts, count), (one, other) in zip(recorded, pairs, strict=True):
+        for each, (one, other) in zip((*known, *others), pairs, strict=True):
+            facts = each.facts
             if (what := change_of(one, other)) is None:
                 continue
             group = {
@@ -206,7 +217,7 @@ class _Replaying:
                 "after": _shown(other),
             }
             name = json.dumps([group, one["obligations"], other["obligations"]], sort_keys=True)
-            groups.setdefault(name, group | {"decisions": 0})["decisions"] += count
+            groups.setdefault(name, group | {"decisions": 0})["decisions"] += each.count
         return sorted(groups.values(), key=lambda group: -group["decisions"])[:MOST_GROUPS]
 
     def _advance(self, done: int) -> None:
@@ -231,17 +242,24 @@ def _shown(answer: Answer) -> dict[str, Any]:
     return {"allow": answer["allow"], "reasons": answer["reasons"], "obligations": answer["obligations"]}
 
 
-def _recorded(session: Session, since: datetime) -> tuple[list[tuple[dict[str, Any], int]], int]:
-    """The newest decisions since then, as (facts, how many were made on the same ones), and how many they are.
+@dataclass(slots=True)
+class Recorded:
+    """Facts that decisions were made on, the newest of them, what it said, and how many there are."""
 
-    Facts that differ by their time alone are asked once, at the newest.
-    """
-    wanted = select(DecisionRow.facts).where(DecisionRow.at >= since).order_by(DecisionRow.at.desc()).limit(MOST_DECISIONS)
+    facts: dict[str, Any]
+    revision: str
+    answer: Answer
+    count: int = 0
+
+
+def _recorded(session: Session, since: datetime) -> tuple[list[Recorded], int]:
+    """The newest decisions since then, and how many they are. Facts that differ by their time alone are asked once, at the newest."""
+    wanted = select(DecisionRow).where(DecisionRow.at >= since).order_by(DecisionRow.at.desc()).limit(MOST_DECISIONS)
+    found: dict[str, Recorded] = {}
     rows = session.scalars(wanted).all()
-    found: dict[str, tuple[dict[str, Any], int]] = {}
     for row in rows:
-        facts = json.loads(row)
+        facts = json.loads(row.facts)
         name = json.dumps({**facts, "at": ""}, sort_keys=True)
-        first, count = found.get(name, (facts, 0))
-        found[name] = (first, count + 1)
+        answer = {"allow": row.allow, "reasons": row.reasons, "obligations": row.obligations}
+        found.setdefault(name, Recorded(facts, row.revision, answer)).count += 1
     return list(found.values()), len(rows)

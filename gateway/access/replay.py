@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -37,6 +37,8 @@ class Sides:
 
     before: RegoProcess
     after: RegoProcess
+    also_after: RegoProcess
+    """The same as `after`: where the one in force need not be asked, both processors work on the other."""
 
     def ask(self, inputs: Sequence[Mapping[str, Any]], progress: Progress = lambda _done: None) -> list[tuple[Answer, Answer]]:
         """What each says, input by input. Raises `PolicyUnavailable` if one does not answer in its time."""
@@ -49,21 +51,30 @@ class Sides:
                 progress(len(batch))
         return pairs
 
+    def ask_after(self, inputs: Sequence[Mapping[str, Any]], progress: Progress) -> list[Answer]:
+        """What the revision that might be says. Raises `PolicyUnavailable`."""
+        answers: list[Answer] = []
+        with ThreadPoolExecutor(2, "policy-replay") as at_once:
+            for start in range(0, len(inputs), 2 * BATCH):
+                halves = [inputs[start : start + BATCH], inputs[start + BATCH : start + 2 * BATCH]]
+                for said in at_once.map(_answers, halves, (self.after, self.also_after)):
+                    answers += map(_document, said)
+                progress(sum(map(len, halves)))
+        return answers
+
 
 @contextmanager
-def both_sides(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Sides]:
-    """Raises `PolicyUnavailable` for files that the embedded engine cannot read."""
-    one = loaded(before)
-    try:
-        other = loaded(after)
-    except PolicyUnavailable:
-        one.end()
-        raise
-    try:
-        yield Sides(one, other)
-    finally:
-        one.end()
-        other.end()
+def both_sides(before: Mapping[str, str], after: Mapping[str, str], *, twice: bool = False) -> Iterator[Sides]:
+    """`twice`: with a second process of the revision that might be, for `ask_after`.
+
+    Raises `PolicyUnavailable` for files that the embedded engine cannot read.
+    """
+    with ExitStack() as ending:
+        processes = []
+        for files in (before, after, after) if twice else (before, after):
+            processes.append(loaded(files))
+            ending.callback(processes[-1].end)
+        yield Sides(processes[0], processes[1], processes[-1])
 
 
 def loaded(files: Mapping[str, str]) -> RegoProcess:

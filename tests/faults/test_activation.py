@@ -70,7 +70,9 @@ def test_an_officer_sees_who_loses_a_second_one_agrees_and_the_stream_ends(engin
         district.publish(*(visit("person-seen", number) for number in range(20)), *(visit("person-silent", number) for number in range(10)))
         revision = officers.drafted(FOOTFALL, **NO_PLANNING)
         officers.done("POST", f"{REVISIONS}/{revision}/propose")
-        seen = officers.previewed(revision)["result"]["contracts"]
+        result = officers.previewed(revision)["result"]
+        seen, [group] = result["contracts"], result["decisions"]["changed"]
+        assert (group["action"], group["purpose"], group["change"], group["decisions"]) == ("propose", "transit-planning", "loses", 1)
         [changed] = seen["changed"]
         assert (seen["in_force"], changed["contract"], changed["change"]) == (1, contract, "loses")
         assert changed["consumer"]["name"].startswith("Start-up")

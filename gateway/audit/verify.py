@@ -132,10 +132,11 @@ def rules(known: dict[str, Any], said: dict[str, Any], *, grants: bool) -> Itera
         stops = known["stopped"].get(contract) or [said["change"], said["at"]]
         known["stopped"][contract] = [] if action in {"activated", "resumed"} else stops
     elif kind == "policy" and action in {"propose", "approve"}:
-        known["persons"].setdefault(revision, {})[action] = said["actor"]
+        known["persons"].setdefault(detail.get("digest", revision), {})[action] = said["actor"]
     elif kind == "policy" and action == "activate":
         known["active"].append(revision)
-        if detail.get("state") != "installed" and not hidden and len({*known["persons"].get(revision, {}).values()}) < 2:
+        agreed = known["persons"].get(detail.get("digest", revision), {})
+        if detail.get("state") != "installed" and not hidden and len({*agreed.values()}) < 2:
             yield "two_persons", f"{revision} was made active, and no two persons have proposed and approved it"
 
 
@@ -188,10 +189,8 @@ class Audit:
         self.size, self.levels = state.get("size", 0), [[*map(bytes.fromhex, level)] for level in state.get("levels", [[]])]
         nothing = {"newest": "", "opened": 0, "hidden": 0, "barrier": 0, "allowed": {}, "stopped": {}, "persons": {}, "active": []}
         self.known: dict[str, Any] = nothing | state.get("known", {})
-        self.entries, self.ahead = (
-            iter(()) if asked.public else source.entries(self.known["newest"]),
-            dict[int, tuple[dict[str, Any], bytes]](),
-        )
+        self.entries = iter(()) if asked.public else source.entries(self.known["newest"])
+        self.ahead = dict[int, tuple[dict[str, Any], bytes]]()
 
     def run(self) -> None:
         note = self.source.read("checkpoint").decode()

@@ -67,7 +67,7 @@ def evaluate(opa: str, files: dict[str, bytes], facts: dict[str, Any]) -> dict[s
     """What OPA answers: {allow, reasons, obligations}, lists in order. Raises `typer.Exit` where it does not."""
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         for name, content in files.items():
-            if name.endswith((".rego", "data.json")):
+            if name.endswith((".rego", "data.json")) and not name.endswith("_test.rego"):
                 path = Path(folder, "policy", name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)

@@ -13,13 +13,11 @@ from gateway.settings import Settings
 
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """The policy of what is no page: it loads and runs nothing."""
-PAGE = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-"""That of a page whose forms go to us and nowhere else, and which has neither script nor style."""
-CONSOLE = (
+PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""That of the console's pages: files of ours, no inline script or style. `data:` are the small pictures within the style sheet."""
+"""That of pages: files of ours, no inline script or style. `data:` are the small pictures within the style sheet."""
 DOCUMENTATION = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -21,3 +21,8 @@ def document(kind: type[Kind], **members: Any) -> Kind:
         raise Invalid(
             [{"pointer": pointer_of(each["loc"]), "detail": each["msg"].removeprefix("Value error, ")} for each in found]
         ) from None
+
+
+def number_of(text: str) -> int | None:
+    """The whole number that a field holds; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

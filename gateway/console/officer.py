@@ -21,7 +21,7 @@ from gateway.access.draft import begin_draft, locked, write_file
 from gateway.access.models import PolicyRevision
 from gateway.access.revisions import active, sheets_of
 from gateway.catalog.directory import Catalog, DatasetView
-from gateway.console.forms import document
+from gateway.console.forms import document, number_of
 from gateway.console.pages import pages_of, told_of
 from gateway.console.rule_forms import NEW_RULE, choices, grounds_offered, organizations_named, rule_of, told
 from gateway.console.sharing import name_of
@@ -119,7 +119,7 @@ def _change(request: Request, dataset: DatasetView, caller: Principal, fields: M
     with database.transaction() as session:
         if named := fields.get("draft"):
             revision = locked(session, named, "edit")
-            require_match(etag(int(fields["version"])) if fields.get("version", "").isdigit() else None, revision.version)
+            require_match(etag(number_of(fields.get("version", "")) or 0), revision.version)
         else:
             in_force = active(session)
             if in_force is None or in_force.id != fields.get("in_force"):
@@ -141,10 +141,10 @@ def _edit(sheet: dict[str, Any], fields: Mapping[str, str]) -> None:
         return
     if row == "new":
         rules.append(rule_of(fields, NEW_RULE))
-    elif row.isdigit() and int(row) < len(rules):
-        before = rules.pop(int(row))
+    elif (place := number_of(row)) is not None and place < len(rules):
+        before = rules.pop(place)
         if fields.get("do") != "remove":
-            rules.insert(int(row), rule_of(fields, before))
+            rules.insert(place, rule_of(fields, before))
     else:
         raise ExchangeError("stale", "There is no such rule any more.")
     sheet["rules"] = rules
@@ -171,7 +171,8 @@ def _show(
     sheet: Mapping[str, Any] = found if isinstance(found, dict) else {"dataset": dataset.slug, **NO_SHEET}
     rules = list(sheet["rules"])
     names = organizations_named(rules, partial(name_of, state.identity))
-    edited = entered or (NEW_RULE if edit == "new" else rules[int(edit)] if edit and edit.isdigit() and int(edit) < len(rules) else None)
+    place = number_of(edit or "")
+    edited = entered or (NEW_RULE if edit == "new" else rules[place] if place is not None and place < len(rules) else None)
     may = may_write(caller) and (draft is None or revision.state == "draft")
     return pages_of(request).show(
         request,

@@ -15,7 +15,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gateway.browser import CONSOLE
+from gateway.browser import PAGE
 from gateway.console.words import LANGUAGES, Say, language_of
 from gateway.errors import ExchangeError, catalogue
 
@@ -74,15 +74,15 @@ class Pages:
     ) -> HTMLResponse:
         """The page of this template, in the reader's language. `facts` are what the template shows.
 
-        `back`: for the answer to a form, the page that can be asked for again; where a language is chosen, one comes to it.
+        `back`: where one comes to who chooses a language; this page, if it can be asked for again.
         """
         say = Say(language_of(request))
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        here = asked if request.method in {"GET", "HEAD"} else back or "/"
+        here = back or (asked if request.method in {"GET", "HEAD"} else "/")
         told = {"say": say, "here": here, "path": here.partition("?")[0]}
         body = self._templates.get_template(template).render(told | facts)
         varies = {
-            "Content-Security-Policy": CONSOLE,
+            "Content-Security-Policy": PAGE,
             "Content-Language": say.language,
             "Vary": "Accept, Accept-Language, Cookie, HX-Request",
         }

@@ -20,7 +20,7 @@ from gateway.access.propose import refusal, vet_revision
 from gateway.access.revisions import active
 from gateway.access.states import legal
 from gateway.console.comparison import differences
-from gateway.console.forms import document
+from gateway.console.forms import document, number_of
 from gateway.console.officer import NO_STORE, SEE_OTHER, Reader, may_write
 from gateway.console.pages import pages_of, told_of
 from gateway.console.previews import preview_told
@@ -58,8 +58,7 @@ def propose(revision_id: Id, request: Request, caller: Writer) -> Response:
 @router.post("/officer/revisions/{revision_id}/previews")
 def preview(revision_id: Id, request: Request, caller: Writer, fields: Fields) -> Response:
     def begin() -> None:
-        days = fields.get("days", "")
-        wanted = document(NewPreview, days=int(days) if days.isascii() and days.isdigit() and len(days) < 5 else DAYS)
+        wanted = document(NewPreview, days=number_of(fields.get("days", "")) or DAYS)
         policies_api.create_preview(revision_id, wanted, caller, request, Response())
 
     return _do(request, revision_id, caller, begin, "#preview")
@@ -77,8 +76,7 @@ def show_progress(revision_id: Id, number: Number, request: Request, caller: Rea
 @router.post("/officer/revisions/{revision_id}/approve")
 def approve(revision_id: Id, request: Request, caller: Agreeing, fields: Fields) -> Response:
     def agree() -> None:
-        seen = fields.get("preview", "")
-        wanted = document(Approval, preview=int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 8 else seen)
+        wanted = document(Approval, preview=number_of(fields.get("preview", "")))
         database: Database = request.app.state.database
         with database.transaction() as session:
             policies_api.approve_revision(revision_id, wanted, caller, _desk(request), session, Response())
@@ -117,7 +115,7 @@ def write(revision_id: Id, path: FilePath, request: Request, caller: Writer, fie
     try:
         with database.transaction() as session:
             revision = locked(session, revision_id, "edit")
-            require_match(etag(int(fields["version"])) if fields.get("version", "").isdigit() else None, revision.version)
+            require_match(etag(number_of(fields.get("version", "")) or 0), revision.version)
             if fields.get("do") == "remove":
                 remove_file(session, revision, path, caller)
                 return RedirectResponse(BACK.format(revision_id=revision_id), SEE_OTHER, NO_STORE)

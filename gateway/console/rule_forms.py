@@ -9,7 +9,9 @@ from typing import Any
 from gateway.catalog.directory import DatasetView
 from gateway.catalog.purposes import purpose, purposes
 from gateway.catalog.schemas import fields_of, property_at
+from gateway.console.forms import number_of
 from gateway.console.words import Say
+from gateway.http import check_period
 
 RECIPIENTS = ("anyone", "approved_organizations", "department", "partner")
 CONSENT = ("required", "not_required", "opt_out")
@@ -124,15 +126,19 @@ def decoded(way: str) -> Any:
     name, colon, value = way.partition(":")
     if not colon:
         return name
-    return {name: int(value) if name in WHOLE and value.isascii() and value.isdigit() else value}
+    number = number_of(value) if name in WHOLE else None
+    return {name: value if number is None else number}
 
 
 def how_told(way: str, say: Say) -> str:
-    """A way to pass, in words."""
+    """A way to pass, in words; what is none, as it was written."""
     name, _, value = way.partition(":")
-    if name in {"time_bucket", "pseudonymise"} and value:
-        return say(f"how.{name}_for", period=say.period(value))
-    return say(f"how.{name}", value=value) if value else say(f"how.{name}")
+    try:
+        if name in {"time_bucket", "pseudonymise"} and value:
+            return say(f"how.{name}_for", period=say.period(check_period(value)))
+        return say(f"how.{name}", value=value) if value else say(f"how.{name}")
+    except (KeyError, ValueError):
+        return way
 
 
 def purpose_named(code: str, say: Say) -> str:

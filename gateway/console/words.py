@@ -19,16 +19,19 @@ from gateway.http import parse_period
 Language = Literal["en", "fr"]
 LANGUAGES: tuple[Language, ...] = ("en", "fr")
 COOKIE = "__Host-exchange-language"
+BEFORE_A_SIGN = re.compile(r" (?=[;:!?»])|(?<=«) ")
 WANTED = re.compile(r"\s*(en|fr)\b[^;]*(?:;\s*q=([01](?:\.\d{1,3})?))?\s*$", re.IGNORECASE | re.ASCII)
 
 
 @functools.cache
 def words() -> Mapping[str, Mapping[str, str]]:
     """Each word by its key, `section.name`, in both languages."""
-    return dict(_flat(tomllib.loads(Path(__file__).with_name("words.toml").read_text("utf-8")), ""))
+    loaded = _flat(tomllib.loads(Path(__file__).with_name("words.toml").read_text("utf-8")), "")
+    # French has a space before some signs, at which no line breaks.
+    return {key: told | {"fr": BEFORE_A_SIGN.sub("\u00a0", told["fr"])} for key, told in loaded}
 
 
-def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
     for name, value in table.items():
         if set(value) == set(LANGUAGES):
             yield prefix + name, value

@@ -1,4 +1,4 @@
-"""The pages by which a person signs in and out in a browser: no script, no style, in English and French.
+"""The pages by which a person signs in and out in a browser; `app.state.pages` shows them.
 
 1. `/login?next=/path` sends the browser to the OpenID provider, or asks which way to sign in where there are several;
 2. `/login/callback` makes a session of what the provider answers, and sends it on to the path;
@@ -7,20 +7,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 
-from gateway.browser import PAGE
 from gateway.errors import ExchangeError
 from gateway.identity.browser_sessions import (
     COOKIE,
     HOME,
-    TOKEN,
     BrowserSessions,
     Fields,
     PageAllow,
@@ -36,9 +33,6 @@ from gateway.identity.web_sign_in import LIVES_S, Begun, SignInRefused
 router = APIRouter(include_in_schema=False)
 
 SEE_OTHER = 303
-CHOICE = {"en": "Sign in", "fr": "Se connecter"}
-OUT = {"en": "You are signed out", "fr": "Vous êtes déconnecté"}
-FAILED = {"en": "You were not signed in", "fr": "Vous n'avez pas été connecté"}
 AWAY = "The OpenID provider does not answer: try again in a moment."
 
 SignedIn = Annotated[Principal, PageAllow()]
@@ -54,9 +48,9 @@ def log_in(request: Request, *, following: Annotated[str, Query(alias="next")] =
     one_way = len(ways) == 1 and (provider in web.providers or not local)
     begun = web.begin(here(following), ways[0] if one_way else "", fresh=fresh)
     try:
-        response: Response = RedirectResponse(web.address(begun), SEE_OTHER) if one_way else _choice(begun, ways, local=local)
+        response = RedirectResponse(web.address(begun), SEE_OTHER) if one_way else _choice(request, begun, ways, local=local)
     except ProviderAway:
-        return _failed(AWAY, 503, begun)
+        return _failed(request, AWAY, 503, begun)
     set_cookie(response, BEGUN, web.seal(begun), lives_s=LIVES_S)
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -91,22 +85,21 @@ def by_password(request: Request, fields: Fields) -> Response:
 
 
 @router.get(HOME)
-def show_session(request: Request, caller: SignedIn) -> HTMLResponse:
+def show_session(request: Request, caller: SignedIn) -> Response:
     """Who one is here."""
     organization = request.app.state.identity.organization(caller.organization_id)
-    told = {
-        ("Person", "Personne"): caller.actor,
-        ("Organization", "Organisation"): organization.name if organization else "-",
-        ("Roles", "Rôles"): ", ".join(sorted(caller.roles)),
-    }
-    rows = "".join(f'<dt>{en} · <span lang="fr">{fr}</span></dt><dd>{html.escape(value)}</dd>' for (en, fr), value in told.items())
-    button = '<button>Sign out · <span lang="fr">Se déconnecter</span></button>'
-    form = f'<form method="post" action="/logout">{_hidden(TOKEN, _browsers(request).form_token(caller))}{button}</form>'
-    return _page({"en": "You are signed in", "fr": "Vous êtes connecté"}, f"<dl>{rows}</dl>{form}")
+    return _shown(
+        request,
+        "session.html",
+        person=caller.actor,
+        organization=organization.name if organization else None,
+        roles=sorted(caller.roles),
+        form_token=_browsers(request).form_token(caller),
+    )
 
 
 @router.post("/logout")
-def log_out(request: Request, _caller: SignedIn) -> HTMLResponse:
+def log_out(request: Request, _caller: SignedIn) -> Response:
     """When it has answered no replica takes the cookie any more. The sign-in at the provider is the provider's."""
     status = 200
     try:
@@ -115,7 +108,7 @@ def log_out(request: Request, _caller: SignedIn) -> HTMLResponse:
         if pending.code != "barrier_pending":
             raise
         status = pending.status
-    response = _page(OUT, _again(None), status)
+    response = _shown(request, "signed_out.html", status, again=_again(None))
     set_cookie(response, COOKIE, "")
     return response
 
@@ -132,53 +125,37 @@ def _finish(request: Request, state: str, identify: Callable[[Begun], Identity])
             raise SignInRefused("The act asks for a stronger or more recent proof of who you are than was given.")
     except SignInRefused as refused:
         tries.take(address)
-        return _failed(str(refused), 400, begun)
+        return _failed(request, str(refused), 400, begun)
     except ProviderAway:
-        return _failed(AWAY, 503, begun)
+        return _failed(request, AWAY, 503, begun)
     except ExchangeError as error:
-        return _failed(error.detail or str(error), error.status, begun)
+        return _failed(request, error.detail or str(error), error.status, begun)
     response = RedirectResponse(begun.following, SEE_OTHER, {"Cache-Control": "no-store"})
     set_cookie(response, COOKIE, signed_in.secret)
     set_cookie(response, BEGUN, "")
     return response
 
 
-def _choice(begun: Begun, ways: list[str], *, local: bool) -> HTMLResponse:
-    """One form for each provider, and one for a local account."""
-    hidden = _hidden("next", begun.following) + (_hidden("fresh", "true") if begun.fresh else "")
-    forms = [
-        f'<form method="get" action="/login">{hidden}{_hidden("provider", issuer)}<button>{html.escape(issuer)}</button></form>'
-        for issuer in ways
-    ]
-    if local:
-        forms.append(
-            f'<form method="post" action="/login">{_hidden("state", begun.state)}'
-            '<p><label>Name · <span lang="fr">Nom</span> <input name="username" autocomplete="username" required></label></p>'
-            '<p><label>Password · <span lang="fr">Mot de passe</span> '
-            '<input name="password" type="password" autocomplete="current-password" required></label></p>'
-            '<p><button>Sign in · <span lang="fr">Se connecter</span></button></p></form>'
-        )
-    return _page(CHOICE, "".join(forms))
+def _choice(request: Request, begun: Begun, ways: list[str], *, local: bool) -> Response:
+    """A link for each provider (a browser that obeys `form-action` lets no form lead there), and a form for a local account."""
+    links = [(issuer, _again(begun, provider=issuer)) for issuer in ways]
+    return _shown(request, "login.html", links=links, local=local, state=begun.state)
 
 
-def _failed(why: str, status: int, begun: Begun | None) -> HTMLResponse:
-    return _page(FAILED, f"<p>{html.escape(why)}</p>{_again(begun)}", status)
+def _failed(request: Request, why: str, status: int, begun: Begun | None) -> Response:
+    return _shown(request, "not_signed_in.html", status, why=why, again=_again(begun))
 
 
-def _again(begun: Begun | None) -> str:
-    query = urlencode({"next": begun.following} | ({"fresh": "true"} if begun.fresh else {})) if begun else ""
-    return f'<p><a href="/login?{html.escape(query)}">Sign in · <span lang="fr">Se connecter</span></a></p>'
+def _again(begun: Begun | None, **more: str) -> str:
+    """Where signing in begins anew, for the page that was asked for."""
+    query = {"next": begun.following} | ({"fresh": "true"} if begun.fresh else {}) if begun else {}
+    return f"/login?{urlencode(query | more)}"
 
 
-def _page(title: dict[str, str], body: str, status: int = 200) -> HTMLResponse:
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title["en"])}</title>'
-    heading = f'<h1>{html.escape(title["en"])} · <span lang="fr">{html.escape(title["fr"])}</span></h1>'
-    headers = {"Content-Security-Policy": PAGE, "Cache-Control": "no-store"}
-    return HTMLResponse(f'{head}<meta name="viewport" content="width=device-width"><main>{heading}{body}</main></html>', status, headers)
-
-
-def _hidden(name: str, value: str) -> str:
-    return f'<input type="hidden" name="{name}" value="{html.escape(value)}">'
+def _shown(request: Request, template: str, status: int = 200, **facts: Any) -> Response:
+    """A page of the console's."""
+    page: Response = request.app.state.pages.show(request, template, status, back=HOME, **facts)
+    return page
 
 
 def _browsers(request: Request) -> BrowserSessions:

@@ -12,7 +12,7 @@ from gateway.errors import ExchangeError
 from gateway.remembered.standing import Standing
 
 ALWAYS = frozenset({"/livez", "/readyz", "/openapi.json"})
-OPEN = ("/docs", "/problems/")
+OPEN = ("/docs", "/problems/", "/static/")
 
 
 class Guard:

@@ -165,6 +165,17 @@ def test_engineer_sees_errors_of_rego_at_their_lines(city: City, looks: Looks) -
     look.closely("rego")
 
 
+def test_officer_reads_the_desk_in_french(city: City, looks: Looks) -> None:
+    look = looks(language="fr-CA")
+    look.sign_in(city.url, "petra", "/officer")
+    expect(look.page.locator("h1")).to_have_text("Bureau de la protection de la vie privée")
+    look.closely("officer-fr")
+    look.page.goto(f"{city.url}/officer/datasets/{FOOTFALL}?edit=0")
+    look.closely("sheet-editing-fr")
+    look.page.click("text=Annuler")
+    expect(look.page.locator("#rule-0")).to_contain_text("arrondi à 15 minutes")
+
+
 def test_auditor_looks_on_and_others_do_not(city: City, looks: Looks) -> None:
     auditor = looks(script=False)
     auditor.sign_in(city.url, "aldo", f"/officer/datasets/{FOOTFALL}")

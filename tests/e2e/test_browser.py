@@ -15,7 +15,18 @@ from gateway.http import parse_time
 from gateway.settings import Settings
 from tests.gateway import Gateway
 
-PATHS = ("/docs", "/livez", "/openapi.json", "/problems/not_found", "/nothing", "/v1/me", "/oauth/jwks", "/docs/assets/swagger-ui.css")
+PATHS = (
+    "/docs",
+    "/livez",
+    "/openapi.json",
+    "/problems/not_found",
+    "/nothing",
+    "/v1/me",
+    "/oauth/jwks",
+    "/docs/assets/swagger-ui.css",
+    "/",
+    "/resident",
+)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -28,7 +39,7 @@ def test_every_answer_is_nobodys_frame_and_says_nothing_of_the_server(gateway: G
     assert "strict-transport-security" not in headers, "this issuer is http"
 
 
-@pytest.mark.parametrize("path", ["/docs", "/problems/not_found"])
+@pytest.mark.parametrize("path", ["/docs", "/problems/not_found", "/", "/sharing", "/resident", "/withdraw", "/log"])
 def test_no_page_has_an_inline_script_or_lets_one_run(gateway: Gateway, path: str) -> None:
     answer = httpx2.get(gateway.url + path)
     scripts = re.findall(r"<script([^>]*)>([^<]*)", answer.text)

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 from gateway.answers import sign_in_first
 from gateway.changes import ChangeRow, Changes, Counter
+from gateway.console.pages import Pages
 from gateway.database import Base, Database
 from gateway.errors import ExchangeError, Invalid
 from gateway.http import refuse_unknown_query
@@ -79,6 +80,7 @@ class Exchange:
         app.state.registration = Registration(self.database, self.keys, self.outward, self.published_keys)
         people = app.state.authorization.people
         app.state.browsers = BrowserSessions(self.settings, self.keys, self.database, self.directory, people)
+        app.state.pages = Pages(self.settings.issuer)
         app.state.sessions_limit = Requests(self.settings.sessions_per_minute, "sessions")
         app.state.registrations_limit = Requests(self.settings.registrations_per_minute, "registrations")
         for room in (api, registration_api, persons_api):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from gateway.audit.models import AuditEntry
+from gateway.browser import PAGE
 from gateway.identity import sign_ins
 from gateway.identity.browser_sessions import COOKIE, Fields, PageAllow, here
 from gateway.identity.people_models import PersonSession
@@ -158,7 +160,7 @@ def came_back(surfer: Surfer, login: str) -> str:
 def failed(surfer: Surfer, path: str) -> str:
     answer = surfer.get(path)
     assert (answer.status_code, COOKIE in surfer.cookies) == (400, False)
-    assert answer.headers["content-security-policy"] == "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    assert answer.headers["content-security-policy"] == PAGE
     return str(answer.text)
 
 
@@ -192,7 +194,7 @@ def test_answer_that_is_not_the_providers_signs_nobody_in(exchange: Exchange, ch
         said = {"state": said["state"], "iss": said["iss"], "error": "access_denied", "error_description": "<script>alert(1)</script>"}
     else:
         said[change] = "https://evil.example" if change == "iss" else "x" * 43
-    assert "<script" not in failed(olga, f"{path}?{urlencode(said)}")
+    assert "<script>" not in failed(olga, f"{path}?{urlencode(said)}")
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "exc_" + "A" * 43, "A" * 5000, "%C3%A9"], ids=["empty", "short", "secret", "long", "odd"])
@@ -310,10 +312,12 @@ def test_act_of_a_page_asks_for_a_fresh_sign_in_and_comes_back_to_its_form(excha
     olga.sign_in(openid_provider, "olga")
     age(exchange, auth_time=301)
     sent = olga.post("/desk/7/approve", olga.form() | {"why": "first"})
-    assert (sent.status_code, sent.headers["location"]) == (303, "/login?next=%2Fdesk%2F7&fresh=true")
-    asked = parse_qs(urlsplit(olga.get(sent.headers["location"]).headers["location"]).query)
+    # A link, and no redirect: a browser that obeys `form-action` lets no form lead to the provider.
+    following = "/login?next=%2Fdesk%2F7&fresh=true"
+    assert (sent.status_code, html.escape(following) in sent.text) == (403, True)
+    asked = parse_qs(urlsplit(olga.get(following).headers["location"]).query)
     assert asked["max_age"] == ["300"]
-    assert olga.sign_in(openid_provider, "olga", sent.headers["location"]).headers["location"] == "/desk/7"
+    assert olga.sign_in(openid_provider, "olga", following).headers["location"] == "/desk/7"
     assert olga.post("/desk/7/approve", olga.form() | {"why": "second"}).status_code == 200
     assert approved == ["7 second"]
 
@@ -366,7 +370,7 @@ def test_where_there_are_no_local_accounts_no_form_asks_for_a_password(exchange:
 def test_several_ways_to_sign_in_are_offered(tmp_path: Path, openid_provider: OpenIdProvider) -> None:
     with with_pages(tmp_path, openid_provider, local_accounts=True) as exchange:
         page = Surfer(exchange).get("/login?next=/desk").text
-        assert (openid_provider.issuer in page, 'type="password"' in page, "<script" in page) == (True, True, False)
+        assert (openid_provider.issuer in page, 'type="password"' in page, "<script>" in page) == (True, True, False)
         chosen = "/login?" + urlencode({"next": "/desk", "provider": openid_provider.issuer})
         assert Surfer(exchange).sign_in(openid_provider, "olga", chosen).headers["location"] == "/desk"
 

@@ -114,7 +114,7 @@ def test_signing_out_ends_the_session_for_whoever_has_its_cookie(city: Gateway, 
     sign_in(page, city, "aldo")
     stolen = cookie(context)
     assert asks(city, stolen) == 200
-    page.click("form button")
+    page.click("main form button")
     expect(page.locator("h1")).to_contain_text("You are signed out")
     assert (cookie(context), asks(city, stolen)) == ("", 303)
 

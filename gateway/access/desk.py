@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from gateway.identity.directory import Directory as People
 from gateway.settings import Settings
 
 Obligations = tuple[dict[str, Any], ...]
-CountEvents = Callable[[DatasetView, ContractView, Obligations | None, Obligations | None], Mapping[str, Any]]
-"""How many retained events pass each of two decisions on a contract, None being a refusal."""
+CountEvents = Callable[[DatasetView, Sequence[tuple[ContractView, Obligations | None, Obligations | None]]], Sequence[Mapping[str, Any]]]
+"""For contracts over one dataset, how many retained events pass each of two decisions, None being a refusal."""
 MOST_RECORDED = 200
 
 
@@ -48,6 +48,8 @@ class Desk:
     catalog: Catalog
     contracts: Contracts
     count_events: CountEvents
+    affected: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    """What was worked out of pairs of revisions (`affected.py`)."""
 
     @property
     def wait(self) -> timedelta:

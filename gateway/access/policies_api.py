@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from gateway.access import examples
 from gateway.access.activate import activate
+from gateway.access.affected import affected_by
 from gateway.access.approve import approve
 from gateway.access.archive import archive_of
 from gateway.access.bundle import MEDIA_TYPE
-from gateway.access.decision import PolicyUnavailable
-from gateway.access.desk import Desk, contracts_in_force, desk_of
+from gateway.access.desk import Desk, desk_of
 from gateway.access.documents import (
     Approval,
     NewPreview,
@@ -31,9 +31,8 @@ from gateway.access.draft import PATH, begin_draft, locked, remove_file, retire,
 from gateway.access.models import PolicyRevision
 from gateway.access.preview import Previews, read_preview
 from gateway.access.propose import propose
-from gateway.access.replay import affected_contracts
 from gateway.access.revisions import active
-from gateway.access.states import State
+from gateway.access.states import State, legal
 from gateway.access.todos import todos
 from gateway.database import Reading, Transaction
 from gateway.errors import ExchangeError, Invalid
@@ -216,13 +215,8 @@ def activate_revision(revision_id: Id, caller: Agreeing, desk: OfDesk, response:
     """
     with desk.database.reading() as session:
         revision, former = _found(session, revision_id), active(session)
-        contracts = contracts_in_force(session)
-    affected = []
-    if former is not None and former.id != revision.id:
-        try:
-            affected = affected_contracts(former.files, revision.files, contracts, desk.catalog, desk.people)
-        except PolicyUnavailable as error:
-            raise ExchangeError("vetting_unavailable", f"Whom it concerns could not be worked out: {error}") from error
+        turns = former is not None and former.id != revision.id and "activate" in legal(revision)
+        affected = affected_by(session, desk, revision, former) if turns and former is not None else []
     activate(desk.database, desk.barrier, revision_id, caller, affected, desk.wait)
     with desk.database.reading() as session:
         return _shown(_found(session, revision_id), response)

@@ -7,9 +7,11 @@ revision, and approval names it.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from gateway.access.decision import PolicyUnavailable
-from gateway.access.desk import Desk, contracts_in_force, digest_of_contracts
+from gateway.access.desk import Desk, Obligations, contracts_in_force, digest_of_contracts
 from gateway.access.draft import locked
 from gateway.access.models import DecisionRow, PolicyPreview
 from gateway.access.replay import Answer, Sides, both_sides, change_of, fields_changed, reader_facts
@@ -44,6 +46,7 @@ class Previews:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._worker = ThreadPoolExecutor(1, "policy-preview")
+        self._stopping = threading.Event()
 
     def begin(self, revision_id: str, days: int, caller: Principal) -> PolicyPreview:
         """Begin one, and return it as it stands. Raises `not_found`, `illegal_state`, `policy_refused` for files that nobody can ask."""
@@ -70,7 +73,7 @@ class Previews:
             )
             session.add(preview)
             session.flush()
-            work = (revision_id, preview.number, dict(against.files), dict(revision.files), days)
+            work = (revision_id, preview.number, dict(against.files), dict(revision.files), days, against.id)
         self._worker.submit(self._run, *work)
         return preview
 
@@ -79,12 +82,16 @@ class Previews:
         self._worker.submit(lambda: None).result()
 
     def stop(self) -> None:
+        """What is under way gives up at its next step."""
+        self._stopping.set()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, revision_id: str, number: int, before: dict[str, str], after: dict[str, str], days: int) -> None:
+    def _run(self, revision_id: str, number: int, before: dict[str, str], after: dict[str, str], days: int, against: str) -> None:
         try:
-            replaying = _Replaying(self._desk, revision_id, number)
-            self._keep(revision_id, number, "done", result=replaying.run(before, after, days), contracts=replaying.contracts_digest)
+            replaying = _Replaying(self._desk, revision_id, number, self._stopping)
+            self._keep(
+                revision_id, number, "done", result=replaying.run(before, after, days, against), contracts=replaying.contracts_digest
+            )
         except PolicyUnavailable as error:
             self._keep(revision_id, number, "failed", problem=str(error))
         except Exception as error:
@@ -122,14 +129,15 @@ def read_preview(session: Session, revision_id: str, number: int) -> PolicyPrevi
 class _Replaying:
     """One preview at work."""
 
-    def __init__(self, desk: Desk, revision_id: str, number: int) -> None:
+    def __init__(self, desk: Desk, revision_id: str, number: int, stopping: threading.Event) -> None:
         self._desk = desk
+        self._stopping = stopping
         self._key = (revision_id, number)
         self._done = self._total = 0
         self._told = 0.0
         self.contracts_digest = ""
 
-    def run(self, before: Mapping[str, str], after: Mapping[str, str], days: int) -> dict[str, Any]:
+    def run(self, before: Mapping[str, str], after: Mapping[str, str], days: int, against: str) -> dict[str, Any]:
         """What is kept of it. Raises `PolicyUnavailable`."""
         if problems := vet(modules_of(after), sheets_of(after)):
             raise PolicyUnavailable("; ".join(problems[:5]))
@@ -140,9 +148,9 @@ class _Replaying:
         self.contracts_digest = digest_of_contracts(contracts)
         self._total = 2 * len(contracts) + len(recorded)
         self._tell()
-        with both_sides(before, after) as sides:
+        with both_sides(before, after, twice=True) as sides:
             changed = self._contracts(sides, contracts, at)
-            decisions = self._decisions(sides, recorded)
+            decisions = self._decisions(sides, recorded, against)
         return {
             "at": at.isoformat(),
             "contracts": {"in_force": len(contracts), "changed": changed},
@@ -154,39 +162,49 @@ class _Replaying:
         facts = {each.id: made for each in contracts if (made := reader_facts(each, desk.catalog, desk.people, at)) is not None}
         asked = [each for each in contracts if each.id in facts]
         pairs = sides.ask([facts[each.id] for each in asked], self._advance)
-        changed = []
-        for contract, (one, other) in zip(asked, pairs, strict=True):
-            if (what := change_of(one, other)) is not None:
-                changed.append(self._contract(contract, what, one, other))
-            self._advance(1)
-        return changed
+        changed = [(each, *pair) for each, pair in zip(asked, pairs, strict=True) if change_of(*pair) is not None]
+        counts: dict[str, Mapping[str, Any]] = {}
+        for slug in dict.fromkeys(each.dataset_slug for each, _, _ in changed):
+            of_dataset = [(each, _passing(one), _passing(other)) for each, one, other in changed if each.dataset_slug == slug]
+            dataset = desk.catalog.get(slug)
+            assert dataset is not None
+            counted = desk.count_events(dataset, of_dataset)
+            counts |= {each.id: told for (each, _, _), told in zip(of_dataset, counted, strict=True)}
+            self._tell()
+        self._advance(len(contracts))
+        return [self._contract(each, one, other, counts[each.id]) for each, one, other in changed]
 
-    def _contract(self, contract: ContractView, what: str, before: Answer, after: Answer) -> dict[str, Any]:
-        dataset = self._desk.catalog.get(contract.dataset_slug)
-        assert dataset is not None
-        sides = [tuple(side["obligations"]) if side["allow"] else None for side in (before, after)]
+    def _contract(self, contract: ContractView, before: Answer, after: Answer, events: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "contract": contract.id,
             "dataset": contract.dataset_slug,
             "purpose": contract.purpose,
             "provider": self._named(contract.provider_id),
             "consumer": self._named(contract.consumer_id),
-            "change": what,
+            "change": change_of(before, after),
             "before": _shown(before),
             "after": _shown(after),
             "fields": fields_changed(before, after),
-            "events": dict(self._desk.count_events(dataset, contract, sides[0], sides[1])),
+            "events": dict(events),
         }
 
     def _named(self, organization_id: str) -> dict[str, str]:
         found = self._desk.people.organization(organization_id)
         return {"id": organization_id, "name": found.name if found else organization_id}
 
-    def _decisions(self, sides: Sides, recorded: Sequence[tuple[dict[str, Any], int]]) -> list[dict[str, Any]]:
-        """Decisions that would come out otherwise: those of one organization, dataset, purpose and reasons together."""
-        pairs = sides.ask([facts for facts, _ in recorded], self._advance)
+    def _decisions(self, sides: Sides, recorded: Sequence[Recorded], against: str) -> list[dict[str, Any]]:
+        """Decisions that would come out otherwise: those of one organization, dataset, purpose and reasons together.
+
+        What the revision in force has answered itself is not asked again.
+        """
+        known = [each for each in recorded if each.revision == against]
+        others = [each for each in recorded if each.revision != against]
+        answers = sides.ask_after([each.facts for each in known], self._advance)
+        pairs = [(each.answer, answer) for each, answer in zip(known, answers, strict=True)]
+        pairs += sides.ask([each.facts for each in others], self._advance)
         groups: dict[str, dict[str, Any]] = {}
-        for (facts, count), (one, other) in zip(recorded, pairs, strict=True):
+        for each, (one, other) in zip((*known, *others), pairs, strict=True):
+            facts = each.facts
             if (what := change_of(one, other)) is None:
                 continue
             group = {
@@ -199,11 +217,13 @@ class _Replaying:
                 "after": _shown(other),
             }
             name = json.dumps([group, one["obligations"], other["obligations"]], sort_keys=True)
-            groups.setdefault(name, group | {"decisions": 0})["decisions"] += count
+            groups.setdefault(name, group | {"decisions": 0})["decisions"] += each.count
         return sorted(groups.values(), key=lambda group: -group["decisions"])[:MOST_GROUPS]
 
     def _advance(self, done: int) -> None:
         self._done += done
+        if self._stopping.is_set():
+            raise PolicyUnavailable("the replica that was at work on it was stopped: ask for another one")
         if time.monotonic() - self._told > BEAT_S:
             self._tell()
 
@@ -214,21 +234,32 @@ class _Replaying:
             preview.done, preview.total, preview.beat_at = min(self._done, self._total), self._total, now()
 
 
+def _passing(answer: Answer) -> Obligations | None:
+    return tuple(answer["obligations"]) if answer["allow"] else None
+
+
 def _shown(answer: Answer) -> dict[str, Any]:
     return {"allow": answer["allow"], "reasons": answer["reasons"], "obligations": answer["obligations"]}
 
 
-def _recorded(session: Session, since: datetime) -> tuple[list[tuple[dict[str, Any], int]], int]:
-    """The newest decisions since then, as (facts, how many were made on the same ones), and how many they are.
+@dataclass(slots=True)
+class Recorded:
+    """Facts that decisions were made on, the newest of them, what it said, and how many there are."""
 
-    Facts that differ by their time alone are asked once, at the newest.
-    """
-    wanted = select(DecisionRow.facts).where(DecisionRow.at >= since).order_by(DecisionRow.at.desc()).limit(MOST_DECISIONS)
+    facts: dict[str, Any]
+    revision: str
+    answer: Answer
+    count: int = 0
+
+
+def _recorded(session: Session, since: datetime) -> tuple[list[Recorded], int]:
+    """The newest decisions since then, and how many they are. Facts that differ by their time alone are asked once, at the newest."""
+    wanted = select(DecisionRow).where(DecisionRow.at >= since).order_by(DecisionRow.at.desc()).limit(MOST_DECISIONS)
+    found: dict[str, Recorded] = {}
     rows = session.scalars(wanted).all()
-    found: dict[str, tuple[dict[str, Any], int]] = {}
     for row in rows:
-        facts = json.loads(row)
+        facts = json.loads(row.facts)
         name = json.dumps({**facts, "at": ""}, sort_keys=True)
-        first, count = found.get(name, (facts, 0))
-        found[name] = (first, count + 1)
+        answer = {"allow": row.allow, "reasons": row.reasons, "obligations": row.obligations}
+        found.setdefault(name, Recorded(facts, row.revision, answer)).count += 1
     return list(found.values()), len(rows)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from gateway.access.answer import checked
@@ -35,32 +37,44 @@ class Sides:
 
     before: RegoProcess
     after: RegoProcess
+    also_after: RegoProcess
+    """The same as `after`: where the one in force need not be asked, both processors work on the other."""
 
     def ask(self, inputs: Sequence[Mapping[str, Any]], progress: Progress = lambda _done: None) -> list[tuple[Answer, Answer]]:
         """What each says, input by input. Raises `PolicyUnavailable` if one does not answer in its time."""
         pairs: list[tuple[Answer, Answer]] = []
-        for start in range(0, len(inputs), BATCH):
-            batch = inputs[start : start + BATCH]
-            one, other = (side.evaluate_all(RULE, batch, BATCH_S) for side in (self.before, self.after))
-            pairs += [(_document(first), _document(second)) for first, second in zip(one, other, strict=True)]
-            progress(len(batch))
+        with ThreadPoolExecutor(2, "policy-replay") as at_once:
+            for start in range(0, len(inputs), BATCH):
+                batch = inputs[start : start + BATCH]
+                one, other = at_once.map(partial(_answers, batch), (self.before, self.after))
+                pairs += [(_document(first), _document(second)) for first, second in zip(one, other, strict=True)]
+                progress(len(batch))
         return pairs
+
+    def ask_after(self, inputs: Sequence[Mapping[str, Any]], progress: Progress) -> list[Answer]:
+        """What the revision that might be says. Raises `PolicyUnavailable`."""
+        answers: list[Answer] = []
+        with ThreadPoolExecutor(2, "policy-replay") as at_once:
+            for start in range(0, len(inputs), 2 * BATCH):
+                halves = [inputs[start : start + BATCH], inputs[start + BATCH : start + 2 * BATCH]]
+                for said in at_once.map(_answers, halves, (self.after, self.also_after)):
+                    answers += map(_document, said)
+                progress(sum(map(len, halves)))
+        return answers
 
 
 @contextmanager
-def both_sides(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Sides]:
-    """Raises `PolicyUnavailable` for files that the embedded engine cannot read."""
-    one = loaded(before)
-    try:
-        other = loaded(after)
-    except PolicyUnavailable:
-        one.end()
-        raise
-    try:
-        yield Sides(one, other)
-    finally:
-        one.end()
-        other.end()
+def both_sides(before: Mapping[str, str], after: Mapping[str, str], *, twice: bool = False) -> Iterator[Sides]:
+    """`twice`: with a second process of the revision that might be, for `ask_after`.
+
+    Raises `PolicyUnavailable` for files that the embedded engine cannot read.
+    """
+    with ExitStack() as ending:
+        processes = []
+        for files in (before, after, after) if twice else (before, after):
+            processes.append(loaded(files))
+            ending.callback(processes[-1].end)
+        yield Sides(processes[0], processes[1], processes[-1])
 
 
 def loaded(files: Mapping[str, str]) -> RegoProcess:
@@ -138,6 +152,10 @@ def _ways(answer: Answer) -> dict[str, dict[str, Any]]:
         for each in answer["obligations"]
         if "pointer" in each and each["kind"] not in {"drop", "row_filter"}
     }
+
+
+def _answers(batch: Sequence[Mapping[str, Any]], side: RegoProcess) -> list[Any]:
+    return side.evaluate_all(RULE, batch, BATCH_S)
 
 
 def _document(said: Any) -> Answer:

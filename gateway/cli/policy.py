@@ -240,7 +240,8 @@ def _told(made: dict[str, Any]) -> str:
         lines.append(f"  {each['consumer']['name']} {each['change']}: {each['dataset']} for {each['purpose']} ({each['contract']})")
         lines += [f"    {reason['title']['en']}" for reason in each["after"]["reasons"]]
         lines += [f"    {name}: {', '.join(each['fields'][name])}" for name in ("gained", "lost") if each["fields"][name]]
-        lines.append(f"    events (estimate): {events['withheld']} would be withheld, {events['newly_delivered']} newly delivered")
+        if "not_counted" not in events:
+            lines.append(f"    events (estimate): {events['withheld']} would be withheld, {events['newly_delivered']} newly delivered")
     decisions = made["result"]["decisions"]
     other = sum(group["decisions"] for group in decisions["changed"])
     lines.append(f"{other} of {decisions['replayed']} decisions of the last {decisions['days']} days would come out otherwise.")

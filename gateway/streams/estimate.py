@@ -6,7 +6,7 @@ Of at most `MOST_EVENTS` retained events a dataset, the newest of each partition
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from consent.index import FOREVER
 from gateway.access.decision import Decision
 from gateway.access.lens import Unfit
 from gateway.catalog.directory import DatasetView
+from gateway.catalog.schemas import steps_of
 from gateway.contracts.directory import ContractView
 from gateway.database import new_id, now
 from gateway.errors import ExchangeError
@@ -31,20 +32,27 @@ Obligations = tuple[dict[str, Any], ...]
 Passes = Callable[[dict[str, Any], bytes, str | None, int, int], bool]
 MOST_EVENTS = 100_000
 LONGEST_S = 60.0
-"""Of reading for one contract; what was read until then is counted."""
+"""Of reading one dataset; what was read until then is counted."""
+MOST_CONTRACTS = 50
+"""Of one dataset, at once: each event is judged for all of them."""
+LOOKS_AT_ONCE = 400
+"""Judgements for which the event loop is held."""
+Asked = tuple[ContractView, Obligations | None, Obligations | None]
+"""A contract, and the obligations of two decisions about it; None is a refusal, under which nothing passes."""
 
 
-def count_events(
-    streams: Streams, dataset: DatasetView, contract: ContractView, before: Obligations | None, after: Obligations | None
-) -> Mapping[str, Any]:
-    """{estimate, read, before, after, newly_delivered, withheld}, each count rounded to 10; None is a refusal, under which nothing passes.
+def count_events(streams: Streams, dataset: DatasetView, asked: Sequence[Asked]) -> list[Mapping[str, Any]]:
+    """For each contract {estimate, read, before, after, newly_delivered, withheld}, each count rounded to 10; the log is read once.
 
-    Called from a worker thread, while the event loop runs. `unavailable` is true where the log could not be read to the end.
+    Called from a worker thread, while the event loop runs. `incomplete` is true where the log could not be read to the end;
+    of contracts beyond `MOST_CONTRACTS` nothing is counted, and {estimate, not_counted} says so.
     """
-    counting = _Counting(streams, dataset, contract, before, after)
+    counting = _Counting(streams, dataset, asked[:MOST_CONTRACTS])
     whole = dataset.topic_id is None or _on_the_loop(streams, counting)
-    told = {name: round(value, -1) for name, value in counting.counts().items()}
-    return {"estimate": True, **told, **({} if whole else {"unavailable": True})}
+    told: list[Mapping[str, Any]] = [
+        {"estimate": True, **each.counts(), **({} if whole else {"incomplete": True})} for each in counting.sides
+    ]
+    return told + [{"estimate": True, "not_counted": True}] * (len(asked) - len(told))
 
 
 def _on_the_loop(streams: Streams, counting: _Counting) -> bool:
@@ -62,78 +70,88 @@ def _nothing(_event: dict[str, Any], _value: bytes, _sref: str | None, _appended
     return False
 
 
-class _Counting:
-    """The same events through both lenses; nothing of them is kept."""
+class _Sides:
+    """One contract: what passes under each of its two decisions, of events that it may see."""
 
-    def __init__(
-        self, streams: Streams, dataset: DatasetView, contract: ContractView, before: Obligations | None, after: Obligations | None
-    ) -> None:
-        self._streams = streams
-        self._dataset = dataset
-        self._contract = contract
-        self._obligations = (before, after)
-        self._sides: list[Passes] = []
-        self._read = 0
-        self._passed = [0, 0]
-        self._gained = self._lost = 0
+    def __init__(self, contract: ContractView, since_ms: int) -> None:
+        self.contract = contract
+        self.since_ms = since_ms
+        self.passes: tuple[Passes, Passes] = (_nothing, _nothing)
+        self._read = self._before = self._after = self._gained = self._lost = 0
+
+    def count(self, event: dict[str, Any], value: bytes, sref: str | None, appended_ms: int, now_ms: int) -> None:
+        """Count one event."""
+        if appended_ms < self.since_ms:
+            return
+        one, other = (side(event, value, sref, appended_ms, now_ms) for side in self.passes)
+        self._read += 1
+        self._before += one
+        self._after += other
+        self._gained += other and not one
+        self._lost += one and not other
 
     def counts(self) -> dict[str, int]:
-        return {
-            "read": self._read,
-            "before": self._passed[0],
-            "after": self._passed[1],
-            "newly_delivered": self._gained,
-            "withheld": self._lost,
-        }
+        """Rounded to 10: a count of one would say that one person said no."""
+        found = {"read": self._read, "before": self._before, "after": self._after, "newly_delivered": self._gained, "withheld": self._lost}
+        return {name: round(value, -1) for name, value in found.items()}
+
+
+class _Counting:
+    """The same events through the lenses of all contracts that are asked for; nothing of them is kept."""
+
+    def __init__(self, streams: Streams, dataset: DatasetView, asked: Sequence[Asked]) -> None:
+        self._streams = streams
+        self._dataset = dataset
+        self._asked = asked
+        self.sides = [_Sides(contract, _earliest_ms(contract)) for contract, _, _ in asked]
+        self._part = max(1, LOOKS_AT_ONCE // max(1, len(asked)))
 
     async def read(self) -> bool:
         """Count what is retained; False if the log did not give all of it."""
-        self._sides = [self._passes(obligations) for obligations in self._obligations]
-        log_, dataset, each = self._streams.log, self._dataset, MOST_EVENTS // self._dataset.partitions
+        for side, (contract, before, after) in zip(self.sides, self._asked, strict=True):
+            side.passes = (self._passes(contract, before), self._passes(contract, after))
         try:
             async with asyncio.timeout(LONGEST_S):
-                for partition in range(dataset.partitions):
-                    earliest, end = await log_.bounds(dataset.topic, partition)
-                    visible = await log_.offset_at(dataset.topic, partition, self._earliest_ms())
-                    offset = max(earliest, visible, end - each)
-                    while offset < end:
-                        fetched = await log_.fetch(
-                            dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=0, topic_id=dataset.topic_id
-                        )
-                        if not fetched.records:
-                            break
-                        for part in _parts(fetched.records):
-                            self._count(part)
-                            await asyncio.sleep(0)  # the loop has readers to serve
-                        offset = fetched.records[-1][0] + 1
+                for partition in range(self._dataset.partitions):
+                    await self._read_partition(partition)
         except (LogUnavailable, TopicGone, OffsetOutOfRange, TimeoutError) as error:
-            log.warning("events_not_counted", dataset=dataset.slug, reason=type(error).__name__)
+            log.warning("events_not_counted", dataset=self._dataset.slug, reason=type(error).__name__)
             return False
         return True
 
-    def _count(self, records: list[Record]) -> None:
+    async def _read_partition(self, partition: int) -> None:
+        log_, dataset = self._streams.log, self._dataset
+        earliest, end = await log_.bounds(dataset.topic, partition)
+        visible = await log_.offset_at(dataset.topic, partition, min(side.since_ms for side in self.sides))
+        offset = max(earliest, visible, end - MOST_EVENTS // dataset.partitions)
+        while offset < end:
+            fetched = await log_.fetch(dataset.topic, partition, offset, max_bytes=FETCH_BYTES, wait_ms=0, topic_id=dataset.topic_id)
+            if not fetched.records:
+                return
+            for start in range(0, len(fetched.records), self._part):
+                self._count(fetched.records[start : start + self._part])
+                await asyncio.sleep(0)  # the loop has readers to serve
+            offset = fetched.records[-1][0] + 1
+
+    def _count(self, records: Sequence[Record]) -> None:
         now_ms = int(now().timestamp() * 1000)
-        subject = ("data", *self._dataset.subject_pointer.split("/")[1:]) if self._dataset.subject_pointer else None
+        subject = ("data", *steps_of(self._dataset.subject_pointer)) if self._dataset.subject_pointer else None
         for _, appended_ms, _, value in records:
             try:
                 event, sref = decode(value, subject)
             except (ValueError, KeyError, TypeError):
                 continue
-            self._read += 1
-            one, other = (side(event, value, sref, appended_ms, now_ms) for side in self._sides)
-            self._passed[0] += one
-            self._passed[1] += other
-            self._gained += other and not one
-            self._lost += one and not other
+            for side in self.sides:
+                side.count(event, value, sref, appended_ms, now_ms)
 
-    def _passes(self, obligations: Obligations | None) -> Passes:
+    def _passes(self, contract: ContractView, obligations: Obligations | None) -> Passes:
         """Whether an event would pass: consent, rows, shape. A rate says when, not whether."""
         if obligations is None:
             return _nothing
         judged = tuple(each for each in obligations if each["kind"] != "rate_limit")
         decision = Decision(new_id("dec"), True, (), judged, "", datetime.max.replace(tzinfo=UTC))
         try:
-            view = self._streams.permit(decision, self._dataset, self._contract).view
+            view = self._streams.permit(decision, self._dataset, contract).view
         except ExchangeError:
             return _nothing  # an obligation that cannot be carried out means that nothing passes
         opened = opening_of(judged, self._dataset, self._streams.subject_keys) is not None
@@ -149,14 +167,10 @@ class _Counting:
 
         return passes
 
-    def _earliest_ms(self) -> int:
-        contract = self._contract
-        if contract.history == "all":
-            return 0
-        back = timedelta() if contract.history == "none" else isodate.parse_duration(contract.history)
-        return max(0, min(FOREVER, int(contract.valid_from.timestamp() * 1000) - back // timedelta(milliseconds=1)))
 
-
-def _parts(records: Any, size: int = 200) -> Iterator[list[Record]]:
-    for start in range(0, len(records), size):
-        yield list(records[start : start + size])
+def _earliest_ms(contract: ContractView) -> int:
+    """The append time of the first event that the contract may see, in milliseconds; 0 is all of them."""
+    if contract.history == "all":
+        return 0
+    back = timedelta() if contract.history == "none" else isodate.parse_duration(contract.history)
+    return max(0, min(FOREVER, int(contract.valid_from.timestamp() * 1000) - back // timedelta(milliseconds=1)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from joserfc import jwt
 from starlette.testclient import TestClient
 
 from gateway.app import create_app
@@ -45,6 +47,15 @@ class Office:
             form = {"grant_type": LOCAL_ACCOUNT, "client_id": COMMAND_LINE, "username": name, "password": PASSWORD}
             self._tokens[name] = self._token(self.http.post("/oauth/token", data=form))
         return {"Authorization": f"Bearer {self._tokens[name]}"}
+
+    def long_signed_in(self, name: str) -> dict[str, str]:
+        """Their token, as one whose owner has signed in an hour ago."""
+        token = self.as_(name)["Authorization"].removeprefix("Bearer ")
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        key = self.app.state.keys.signing["token"]
+        told = claims | {"auth_time": claims["auth_time"] - 3600}
+        made = jwt.encode({"alg": "ES256", "typ": "at+jwt", "kid": key.kid}, told, key, algorithms=["ES256"])
+        return {"Authorization": f"Bearer {made}"}
 
     @property
     def operator(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ import json
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy import select
 
 from gateway.access.models import PolicyRevision
 from gateway.audit.models import AuditEntry
-from gateway.errors import SettingsRefused
+from gateway.errors import ExchangeError, SettingsRefused
 from gateway.identity.people_models import Person
 from gateway.settings import Settings
 from gateway.setup import activate_policies
@@ -254,3 +255,17 @@ def test_production_refuses_to_activate_a_folder_on_an_exchange_that_is_set_up(t
     )
     with pytest.raises(SettingsRefused, match="Two persons change policy"):
         activate_policies(settings, tmp_path)
+
+
+def test_production_proposes_nothing_without_the_opa_program(office: Office) -> None:
+    settings = office.settings.model_copy(update={"environment": "production", "opa_binary": "no-such-program"})
+    with pytest.raises(ExchangeError, match="vetting_unavailable"):
+        _ = replace(office.app.state.desk, settings=settings).opa
+
+
+def test_who_signed_in_long_ago_signs_in_again_to_agree_and_to_activate(office: Office) -> None:
+    revision = office.draft()
+    for path, body in (("approve", {"preview": 1}), ("activate", None)):
+        answer = office.http.post(f"{REVISIONS}/{revision}/{path}", json=body, headers=office.long_signed_in("ben"))
+        assert (answer.status_code, code(answer)) == (401, "insufficient_user_authentication")
+        assert "max_age" in answer.headers["www-authenticate"]

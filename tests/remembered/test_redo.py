@@ -15,6 +15,8 @@ from sqlalchemy import func, select
 from consent.erasure import ErasedSubject
 from consent.models import ConsentRecord
 from consent.subjects import as_text
+from gateway.access.models import PolicyRevision
+from gateway.access.revisions import read_files
 from gateway.audit.models import AuditEntry
 from gateway.catalog.models import Dataset
 from gateway.changes import FORBIDS, ONLY_ALLOWS, ChangeRow, last, note
@@ -22,6 +24,7 @@ from gateway.database import Database, now, rfc3339
 from gateway.identity.models import Client, Organization, RegistrationToken, RevokedToken
 from gateway.remembered.kinds import KINDS
 from gateway.remembered.place import Lines, Remembered, RememberedFile
+from gateway.resources import POLICIES
 from gateway.restore import Restored, redo
 from tests.city import FOOTFALL, City, a_city
 from tests.consents.acts import ANN, given, passes
@@ -220,6 +223,18 @@ def test_a_policy_that_was_too_large_to_be_remembered_is_named(city: City) -> No
     done = forgotten(city, ("policy_activated", "pol_lost", {"digest": "0" * 64, "files": None}))
     (sentence,) = done.by_hand
     assert "pol_lost" in sentence
+
+
+def test_a_policy_that_two_persons_had_agreed_on_is_active_again_with_their_names(city: City) -> None:
+    agreed = {"proposed_by": "per_one", "approved_by": "per_other"}
+    told = {"digest": "0" * 64, "files": read_files(POLICIES), "agreed": agreed}
+    done = forgotten(city, ("policy_activated", "pol_lost", told))
+    assert done.by_hand == []
+    with city.database.reading() as session:
+        found = session.scalars(select(PolicyRevision)).one()
+        assert (found.installed, found.proposed_by, found.approved_by) == (False, "per_one", "per_other")
+        (entry,) = [text for text in session.scalars(select(AuditEntry.entry)) if b'"action":"activate"' in text]
+    assert b'"approved_by":"per_other"' in entry
 
 
 def test_another_history_under_the_same_numbers_went_back_too(city: City) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema_rs
 
 from gateway.access.bundle import NAME
+from gateway.access.candidate.syntax import dotted
 from gateway.access.decision import EngineRefused, PolicyUnavailable
 from gateway.access.rego_process import RegoProcess, require_library
 from gateway.resources import SCHEMAS
@@ -218,7 +219,7 @@ class _Module:
         self.root = tree["ast"]
         self.nodes = list(_nodes(self.root["rules"]))
         self.imports = {self._import_name(entry) for entry in self.root["imports"]}
-        self.functions = {_dotted(node["refr"]) or "?" for kind, node in self.nodes if kind == "Func"}
+        self.functions = {dotted(node["refr"]) or "?" for kind, node in self.nodes if kind == "Func"}
 
     def findings(self) -> Iterator[Finding]:
         yield from self._package()
@@ -240,12 +241,12 @@ class _Module:
 
     def _package(self) -> Iterator[Finding]:
         expected = ".".join([NAME, *self.file.split("/")[:-1]])
-        if _dotted(self.root["package"]["refr"]) != expected:
+        if dotted(self.root["package"]["refr"]) != expected:
             yield self._finding(self.root["package"], f"the folder is the package: this should be `package {expected}`")
 
     def _imports(self) -> Iterator[Finding]:
         for entry in self.root["imports"]:
-            target = _dotted(entry["refr"]) or ""
+            target = dotted(entry["refr"]) or ""
             if target != "rego.v1" and not target.startswith(f"data.{NAME}."):
                 yield self._finding(entry, f"imports come from data.{NAME} only")
 
@@ -257,7 +258,7 @@ class _Module:
                 yield self._finding(self.root["package"], "the name of a function is one word")
 
     def _call(self, node: dict[str, Any]) -> Iterator[Finding]:
-        name = _dotted(node["fcn"]) or "?"
+        name = dotted(node["fcn"]) or "?"
         if name in self.functions or name.startswith(f"data.{NAME}.") or ("." in name and name.split(".")[0] in self.imports):
             return
         if name not in ALLOWED_BUILTINS:
@@ -281,14 +282,14 @@ class _Module:
             yield self._finding(node, "sprintf takes a literal with %s, %d and %v only")
 
     def _replacement(self, node: dict[str, Any]) -> Iterator[Finding]:
-        if (_dotted(node["refr"]) or "").split(".")[0] not in {"input", "data"}:
+        if (dotted(node["refr"]) or "").split(".")[0] not in {"input", "data"}:
             yield self._finding(node, "`with` replaces input and data only, never a function")
 
     def _import_name(self, entry: dict[str, Any]) -> str:
         alias = entry.get("as")
         if alias:
             return self.text[alias["start"] : alias["end"]].decode("utf-8")
-        return (_dotted(entry["refr"]) or "").rsplit(".", 1)[-1]
+        return (dotted(entry["refr"]) or "").rsplit(".", 1)[-1]
 
     def _finding(self, node: dict[str, Any], message: str, hint: str = _KEEP_TO_THE_PART) -> Finding:
         return Finding(self.file, int(node.get("span", {}).get("line", 1)), message, hint)
@@ -308,18 +309,6 @@ def _nodes(root: object) -> Iterator[tuple[str, dict[str, Any]]]:
                 elif name == "with_mods":
                     yield from (("With", entry) for entry in value)
             waiting.extend(current.values())
-
-
-def _dotted(reference: dict[str, Any]) -> str | None:
-    """`a.b.c` for a reference of plain names, else None."""
-    names: list[str] = []
-    while "RefDot" in reference:
-        names.append(str(reference["RefDot"]["field"][1]))
-        reference = reference["RefDot"]["refr"]
-    if "Var" not in reference:
-        return None
-    names.append(str(reference["Var"]["value"]))
-    return ".".join(reversed(names))
 
 
 def _is_our_root(node: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Integer, String, cast, func, select
@@ -19,12 +20,13 @@ class Day(NamedTuple):
     bytes: int
 
 
-def usage(session: Session, contract_id: str) -> list[Day]:
+def usage(session: Session, contract_id: str, since: datetime | None = None) -> list[Day]:
     """The days with deliveries under this contract, in order. A grant that never was closed has no count; retention takes days away."""
     day, events, size = _of_postgresql() if session.get_bind().dialect.name == "postgresql" else _of_sqlite()
+    recent = [AuditEntry.at >= since] if since is not None else []
     statement = (
         select(day.label("day"), func.sum(events), func.sum(size))
-        .where(AuditEntry.contract == contract_id, AuditEntry.kind == "release", events.is_not(None))
+        .where(AuditEntry.contract == contract_id, AuditEntry.kind == "release", events.is_not(None), *recent)
         .group_by("day")
         .having(func.sum(events) > 0)
         .order_by("day")

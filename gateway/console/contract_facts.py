@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-import orjson
 from fastapi import Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,7 +15,7 @@ from gateway.access import api as access_api
 from gateway.access.decide import Access
 from gateway.access.models import DecisionRow
 from gateway.audit import api as audit_api
-from gateway.audit.models import AuditEntry
+from gateway.audit.usage import usage
 from gateway.catalog import sample
 from gateway.catalog.directory import DatasetView
 from gateway.catalog.schemas import compile_list_validator
@@ -34,7 +32,6 @@ from gateway.http import parse_time
 from gateway.identity.principal import Principal
 
 MOST_STEPS = 200
-MOST_RELEASES = 5000
 MOST_DENIALS = 10
 WRITE = "contracts:write"
 
@@ -90,15 +87,9 @@ def received_of(access: Access, contract: ContractView, dataset: DatasetView, sa
 
 
 def delivered_by_day(session: Session, contract_id: str) -> Days | None:
-    """Events that left under it, by day, as the releases in the audit log count them."""
-    since = now() - timedelta(days=MOST_DAYS)
-    of_contract = select(AuditEntry.at, AuditEntry.entry).where(
-        AuditEntry.contract == contract_id, AuditEntry.kind == "release", AuditEntry.at >= since
-    )
-    counts: Counter[date] = Counter()
-    for at, entry in session.execute(of_contract.order_by(AuditEntry.number.desc()).limit(MOST_RELEASES)):
-        counts[at.date()] += orjson.loads(entry).get("closed", {}).get("events", 0)
-    return by_day({day: count for day, count in counts.items() if count})
+    """Events that left under it on the last days, as the releases in the audit log count them."""
+    days = usage(session, contract_id, now() - timedelta(days=MOST_DAYS))
+    return by_day({date.fromisoformat(each.day): each.events for each in days})
 
 
 def denials_of(session: Session, caller: Principal, contract_id: str | None = None) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def test_each_line_that_the_demonstration_prints_works_when_pasted(demonstration
     lines = [
         line.strip()
         for line in demonstration.told.splitlines()
-        if line.startswith(("  curl ", "  echo ", "  .venv/bin/exchange ", "  EXCHANGE_ADDRESS="))
+        if line.startswith(("  curl ", "  echo ", "  cat ", "  .venv/bin/exchange ", "  EXCHANGE_ADDRESS="))
     ]
     assert len(lines) >= 12
     for line in lines:
@@ -97,6 +97,13 @@ def test_each_line_that_the_demonstration_prints_works_when_pasted(demonstration
         assert ran.returncode == 0, (line, ran.stderr)
         assert ran.stdout, line
         assert ("/problems/" in ran.stdout) == ("advertising" in line), (line, ran.stdout[:500])
+
+
+def test_each_page_that_the_demonstration_names_is_there(demonstration: Demonstration) -> None:
+    pages = re.findall(r"^  (http://\S+)  ", demonstration.told, re.MULTILINE)
+    assert len(pages) >= 5
+    for page in pages:
+        assert httpx2.get(page, headers={"Accept": "text/html"}, follow_redirects=True).status_code == 200, page
 
 
 def test_after_the_withdrawal_that_is_pasted_the_resident_is_heard_of_no_more(demonstration: Demonstration) -> None:

@@ -14,6 +14,9 @@ import typer
 from gateway.cli.connection import fail
 from gateway.cli.server import servers_packages
 
+OFFICERS = ("ada", "ben")
+"""Two, because policy takes two persons."""
+
 
 def demo(
     leave: Annotated[bool, typer.Option("--exit", help="End after the story instead of staying up.")] = False,
@@ -54,7 +57,7 @@ def demo(
         empty_folder(data_dir)
         with ExitStack() as ending:
             settings = ending.enter_context(real_engines(data_dir, replicas)) if engines else [{}]
-            exchange = ending.enter_context(Exchange(data_dir, port or None, settings))
+            exchange = ending.enter_context(Exchange(data_dir, port or None, settings, () if leave else OFFICERS))
             tell(exchange, screen, began, engines="Kafka, PostgreSQL and OPA" if engines else "the embedded engines", leave=leave)
     except KeyboardInterrupt:
         screen.say()

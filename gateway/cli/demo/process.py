@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -58,17 +59,23 @@ class Operator:
 class Exchange:
     """`with Exchange(folder) as exchange:` sets up and serves; leaving stops it, and on Linux the end of this process ends it.
 
-    `replicas` are the settings of each, beyond its addresses; by default there is one, on the embedded engines.
+    `replicas` are the settings of each, beyond its addresses; by default there is one, on the embedded engines. `officers` are the
+    names of privacy officers who can sign in, with the password in `password_file`.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, replicas: Sequence[Mapping[str, str]] = ({},)) -> None:
+    def __init__(
+        self, folder: Path, port: int | None = None, replicas: Sequence[Mapping[str, str]] = ({},), officers: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
+        self.officers = officers
+        self.password_file = folder / "officers"
         self.urls = [f"http://127.0.0.1:{port or free_port()}", *(f"http://127.0.0.1:{free_port()}" for _ in replicas[1:])]
         self.url = self.urls[0]
         shared = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")} | {
             "EXCHANGE_ENVIRONMENT": "development",
             "EXCHANGE_ISSUER": self.url,
             "EXCHANGE_DATA_DIR": str(folder / "data"),
+            "EXCHANGE_APPROVAL_WAIT_H": "0",  # officers who are new today agree on policy today: nowhere but in a demonstration
         }
         self._environments = [
             shared | {"EXCHANGE_ADMIN_PORT": str(free_port())} | dict(settings) | {"EXCHANGE_PORT": url.rpartition(":")[2]}
@@ -83,6 +90,7 @@ class Exchange:
     def __enter__(self) -> Self:
         made = self._set_up()
         self.operator = Operator(made["organization_id"], made["client_id"], made["client_secret"])
+        self._name_officers()
         try:
             for environment, path in zip(self._environments, self._logs, strict=True):
                 with path.open("wb") as log:
@@ -113,6 +121,17 @@ class Exchange:
         made: dict[str, Any] = json.loads(done.stdout)
         return made
 
+    def _name_officers(self) -> None:
+        """Before the gateway starts: an SQLite database has one seat."""
+        if self.officers:
+            write_private(self.password_file, secrets.token_urlsafe(15) + "\n")
+        for name in self.officers:
+            command = [*self._command("person"), "create", name, "--role", "privacy_officer"]
+            environment = self._environments[0] | {"EXCHANGE_PASSWORD_FILE": str(self.password_file)}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise DemoFailed(f"exchange person create failed:\n{done.stderr.strip()}")
+
     def _wait_until_ready(self, url: str, process: subprocess.Popen[bytes]) -> None:
         """Ready is not enough for a story: it needs the log and the policy engine too."""
         deadline = time.monotonic() + READY_SECONDS
@@ -137,6 +156,15 @@ class Exchange:
     @staticmethod
     def _command(name: str) -> list[str]:
         return [sys.executable, "-m", "gateway.cli", name]
+
+
+def write_private(path: Path, text: str) -> None:
+    """Readable by its owner only, replaced at once and never half written."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    fresh.replace(path)
 
 
 def end(process: subprocess.Popen[Any]) -> None:

@@ -34,7 +34,7 @@ def tell(exchange: Exchange, screen: Screen, began: float, *, engines: str, leav
             held = {"RECEIPT": known.receipts[withdrawal.ANOTHER], "WITHDRAWAL_CODE": known.consents[withdrawal.ANOTHER]}
             write = partial(tour.write_environment, path, exchange, cast, named | held)
             write()
-            tour.show(screen, path, len(exchange.urls))
+            tour.show(screen, path, exchange)
             tour.stay(exchange, cast, known, write)
     finally:
         cast.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import httpx2
 from connectors.client import Client, ProblemError
 from gateway.cli.demo.cast import Cast
 from gateway.cli.demo.footfall import SLUG, Footfall
-from gateway.cli.demo.process import Exchange
+from gateway.cli.demo.process import Exchange, write_private
 from gateway.cli.demo.screen import Screen
 from gateway.cli.demo.withdrawal import ANOTHER
 
@@ -70,6 +69,13 @@ LINES = (
 RECEIPT = """echo "$RECEIPT" | cut -d. -f2 | tr '_-' '/+' | base64 -d 2>/dev/null || echo"""
 WATCH_SECONDS = 60
 
+PAGES = (
+    ("/", "who shares what with whom, for anybody"),
+    ("/log", "the checkpoint of the audit log"),
+    ("/resident", "what is shared about the resident, by the one-time code above"),
+    ("/withdraw", "one button, by the code of the receipt"),
+)
+
 
 def lines(replicas: int) -> list[tuple[str, str]]:
     """What there is to try, and its line: `LINES`, a stream at each replica, a resident's receipt and withdrawal, and what it stops."""
@@ -80,6 +86,10 @@ def lines(replicas: int) -> list[tuple[str, str]]:
         ("and the start-up reads on, as a stream, for three seconds; without --seconds for as long as you look", streams[0]),
         *(("the same at another replica", stream) for stream in streams[1:]),
         ("what was sent for that, as curl would send it; the proof is good for one request", call(path, contract="FOOTFALL") + " --show"),
+        (
+            "a one-time code for the resident, as the provider's counter gives it: enter it at the page /resident",
+            curl("/v1/subjects/codes", bearer="PROVIDER", body={"dataset": SLUG, "subject": ANOTHER}),
+        ),
         ("the receipt that a resident holds: what was consented to, and the code that withdraws it", RECEIPT),
         (
             f"under which name the start-up hears of that resident, once a second; it goes on below, for {WATCH_SECONDS} seconds",
@@ -122,26 +132,22 @@ def write_environment(path: Path, exchange: Exchange, cast: Cast, known: dict[st
         "EXCHANGE_CLIENT_ID": cast.consumer.credentials.client_id if cast.consumer.credentials else "",
         "EXCHANGE_CLIENT_KEY_FILE": str(key_file.absolute()),
     }
-    _write_private(key_file, json.dumps(cast.consumer_key))
+    write_private(key_file, json.dumps(cast.consumer_key))
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in exported.items()]
-    _write_private(path, "".join(lines + [f"{name}={shlex.quote(value)}\n" for name, value in variables.items()]))
+    write_private(path, "".join(lines + [f"{name}={shlex.quote(value)}\n" for name, value in variables.items()]))
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Readable by its owner only, replaced at once and never half written."""
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    fresh.replace(path)
-
-
-def show(screen: Screen, path: Path, replicas: int) -> None:
-    """Print the lines. Each works when pasted, in this order, as long as the exchange is up."""
+def show(screen: Screen, path: Path, exchange: Exchange) -> None:
+    """Print the lines, each of which works when pasted, in this order, as long as the exchange is up, and the pages."""
     screen.say("\nThe exchange stays up. Try, in another terminal and in this folder:\n")
     screen.say(f"  . {shlex.quote(str(path))}      # again after ten minutes: tokens do not live longer")
-    for told, line in lines(replicas):
+    for told, line in lines(len(exchange.urls)):
         screen.say(f"\n  # {told}\n  {line}")
+    screen.say("\nIn a browser:\n")
+    for page, told in PAGES:
+        screen.say(f"  {exchange.url}{page}  {told}")
+    screen.say(f"  {exchange.url}/officer  the privacy officers' desk, for {' and '.join(exchange.officers)}; their password:")
+    screen.say(f"  cat {shlex.quote(str(exchange.password_file))}")
     screen.say("\nCtrl-C ends it.")
 
 

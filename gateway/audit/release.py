@@ -7,6 +7,7 @@ entry costs one commit and no waiting, and under load a commit is shared by hund
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.published import Published
-from gateway.audit.record import Entry, Receipt, next_instant, row_of, seal
+from gateway.audit.record import SALTS, Entry, Receipt, next_instant, row_of, seal
 from gateway.audit.store import connect, store
 from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
@@ -47,7 +48,9 @@ class _Waiter:
     """None: only to be told when all that was taken before it is written."""
     published: Sequence[Published]
     future: asyncio.Future[Any] | Future[Any]
-    loop: asyncio.AbstractEventLoop | None
+    loop: asyncio.AbstractEventLoop | None = None
+    patience: asyncio.TimerHandle | None = None
+    """Runs out where the future belongs to an event loop."""
 
     def is_before(self, change: int) -> bool:
         """True of a grant to deliver that knows less than this change."""
@@ -91,13 +94,12 @@ class AuditWriter:
         if self._thread.is_alive():
             self._thread.join(timeout=PATIENCE_S)
 
-    async def release(self, entry: Entry, published: Sequence[Published] = ()) -> Receipt:
-        """Append the entry, and the positions that it names, and return when both are durable.
+    def release(self, entry: Entry, published: Sequence[Published] = ()) -> asyncio.Future[Receipt]:
+        """Append the entry, and the positions that it names. To be awaited: the future is done when both are durable.
 
         Raises `audit_unavailable`, and `Outdated` for a grant from before a change that is barred.
         """
-        receipt: Receipt = await self._wait_for(entry, published)
-        return receipt
+        return self._wait_for(entry, published)
 
     async def bar(self, before: int) -> None:
         """Take no grant from before this change any more, and return when none is being written. Raises `audit_unavailable`.
@@ -107,20 +109,19 @@ class AuditWriter:
         self._barred = max(self._barred, before)
         await self._wait_for(None)
 
-    async def _wait_for(self, entry: Entry | None, published: Sequence[Published] = ()) -> Any:
+    def _wait_for(self, entry: Entry | None, published: Sequence[Published] = ()) -> asyncio.Future[Any]:
+        """A plain future and timer: a coroutine with its timeout would cost each entry more than all the rest of the event loop's part."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._submit(_Waiter(entry, published, future, loop))
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await future
-        except TimeoutError as error:
-            raise _unavailable() from error
+        waiter = _Waiter(entry, published, future, loop)
+        self._submit(waiter)
+        waiter.patience = loop.call_later(PATIENCE_S, _give_up, future)
+        return future
 
     def append(self, entry: Entry, published: Sequence[Published] = ()) -> Receipt:
         """`release` for a worker thread that holds no transaction open: SQLite has one writer. Raises `audit_unavailable`."""
         future: Future[Receipt] = Future()
-        self._submit(_Waiter(entry, published, future, None))
+        self._submit(_Waiter(entry, published, future))
         try:
             return future.result(timeout=PATIENCE_S)
         except OutOfPatience as error:
@@ -182,12 +183,13 @@ def _store(connection: Connection, batch: Sequence[_Waiter], at: datetime, guard
     rows: list[dict[str, Any]] = []
     spans: list[dict[str, Any]] = []
     outcomes: list[_Outcome] = []
-    for waiter in batch:
+    drawn = secrets.token_bytes(SALTS * len(batch))
+    for place, waiter in enumerate(batch):
         if waiter.entry is None:
             outcomes.append((waiter, None))
             continue
         try:
-            sealed = seal(waiter.entry, shown)
+            sealed = seal(waiter.entry, shown, drawn[place * SALTS : (place + 1) * SALTS])
         except TypeError as error:  # one entry that cannot be written down does not take the others with it
             outcomes.append((waiter, error))
             continue
@@ -213,12 +215,19 @@ def _tell(outcomes: Sequence[_Outcome]) -> None:
 
 def _answer(outcomes: Sequence[_Outcome]) -> None:
     for waiter, outcome in outcomes:
+        if waiter.patience is not None:
+            waiter.patience.cancel()
         if waiter.future.done():
             continue
         if isinstance(outcome, Exception):
             waiter.future.set_exception(outcome)
         else:
             waiter.future.set_result(outcome)
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(_unavailable())
 
 
 def _unavailable() -> ExchangeError:

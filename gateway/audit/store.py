@@ -5,15 +5,16 @@ While the event loop computes, every answer of the database that the audit write
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import orjson
 import psycopg
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, Select, String, Table, insert
+from sqlalchemy import BigInteger, Connection, Engine, Integer, LargeBinary, Select, String, insert
 from sqlalchemy.dialects import postgresql
 
 from gateway.audit.models import AuditEntry, AuditPending, PublishedRange
@@ -40,7 +41,7 @@ def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], 
     """
     with connection.begin():
         if connection.dialect.name == "postgresql":
-            if not _execute(connection, _one_statement(guard), [_json(entries), _json(spans)]):
+            if not _execute(connection, _one_statement(guard), [*_arrays(AuditEntry, entries), *_arrays(PublishedRange, spans)]):
                 raise Refused
             return
         if guard is not None and connection.execute(guard).first() is None:
@@ -52,7 +53,7 @@ def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], 
             connection.execute(insert(PublishedRange), spans)
 
 
-def _execute(connection: Connection, statement: bytes, documents: list[bytes]) -> bool:
+def _execute(connection: Connection, statement: bytes, arrays: list[bytes]) -> bool:
     """Run the one statement by a single call of libpq, which lets go of the interpreter until the answer is there.
 
     Raises psycopg's `Error`.
@@ -63,7 +64,8 @@ def _execute(connection: Connection, statement: bytes, documents: list[bytes]) -
     if statement not in prepared:  # another guard is another statement: few in the life of a process
         prepared.append(statement)
         _require(driver.pgconn.prepare(b"audit_%d" % len(prepared), statement))
-    result = _require(driver.pgconn.exec_prepared(b"audit_%d" % (1 + prepared.index(statement)), [*documents]))
+    name = b"audit_%d" % (1 + prepared.index(statement))
+    result = _require(driver.pgconn.exec_prepared(name, [*arrays], [Format.BINARY] * len(arrays)))
     return result.get_value(0, 0) == b"t"
 
 
@@ -73,37 +75,71 @@ def _require(result: PGresult) -> PGresult:
     return result
 
 
-def _json(rows: Sequence[Row]) -> bytes:
-    return orjson.dumps(rows, default=bytes.hex)
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """A type of PostgreSQL: its name, its number in `pg_type`, and how it writes a value in binary."""
+
+    name: str
+    oid: int
+    write: Callable[[Any], bytes]
 
 
-def _insert_from_json(model: type[AuditEntry | PublishedRange], parameter: str) -> str:
-    """`INSERT ... SELECT` of a JSON array of rows, in its order, into every column but the number."""
-    table = model.__table__
-    assert isinstance(table, Table)
-    columns = [column for column in table.columns if column.name != "number"]
-    names = ", ".join(f'"{column.name}"' for column in columns)
-    values = ", ".join(f"decode(\"{column.name}\", 'hex')" if _is_binary(column) else f'"{column.name}"' for column in columns)
-    definitions = ", ".join(f'"{column.name}" {_json_type(column)}' for column in columns)
-    rows = f"json_to_recordset({parameter}::json) AS rows({definitions})"
-    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def _is_binary(column: Column[Any]) -> bool:
-    return isinstance(column.type, LargeBinary)
+@lru_cache(maxsize=16)
+def _microseconds(at: datetime) -> bytes:
+    return ((at - _EPOCH) // timedelta(microseconds=1)).to_bytes(8, signed=True)
 
 
-def _json_type(column: Column[Any]) -> str:
-    """The type as which PostgreSQL reads the column's JSON. Raises `KeyError` for a column that is new here."""
-    types = {Moment: "timestamptz", LargeBinary: "text", String: "text", BigInteger: "bigint", Integer: "integer"}
-    return types[type(column.type)]
+_TYPES = {
+    Moment: _Type("timestamptz", 1184, _microseconds),
+    LargeBinary: _Type("bytea", 17, bytes),
+    String: _Type("text", 25, str.encode),
+    BigInteger: _Type("bigint", 20, lambda number: number.to_bytes(8, signed=True)),
+    Integer: _Type("integer", 23, lambda number: number.to_bytes(4, signed=True)),
+}
+_ABSENT = (-1).to_bytes(4, signed=True)
+
+
+@lru_cache
+def _columns(model: type[AuditEntry | PublishedRange]) -> list[tuple[str, _Type]]:
+    """Every column but the number, and its type. Raises `KeyError` for a type that is new here."""
+    return [(column.name, _TYPES[type(column.type)]) for column in model.__table__.columns if column.name != "number"]
+
+
+def _arrays(model: type[AuditEntry | PublishedRange], rows: Sequence[Row]) -> list[bytes]:
+    """An array a column, in PostgreSQL's binary form (`array_recv`): parsing JSON costs it more than storing what it says."""
+    return [_array(kind, [row[name] for row in rows]) for name, kind in _columns(model)]
+
+
+def _array(kind: _Type, values: Sequence[Any]) -> bytes:
+    """One dimension from 1 on, which may hold NULL; each value after its length in bytes."""
+    parts = [b"".join(number.to_bytes(4) for number in (1, 1, kind.oid, len(values), 1))]
+    write = kind.write
+    for value in values:
+        if value is None:
+            parts.append(_ABSENT)
+        else:
+            data = write(value)
+            parts += (len(data).to_bytes(4), data)
+    return b"".join(parts)
+
+
+def _insert(model: type[AuditEntry | PublishedRange], first: int) -> str:
+    """`INSERT ... SELECT` of arrays, of which `first` is the first parameter's number, in their order."""
+    columns = _columns(model)
+    names = ", ".join(f'"{name}"' for name, _ in columns)
+    arrays = ", ".join(f"${number}::{kind.name}[]" for number, (_, kind) in enumerate(columns, first))
+    rows = f"unnest({arrays}) AS rows({names})"
+    return f"INSERT INTO {model.__tablename__} ({names}) SELECT {names} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
 
 
 @lru_cache(maxsize=4)
 def _one_statement(guard: Select[Any] | None) -> bytes:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     query = "SELECT 1" if guard is None else str(guard.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-    entries, spans = _insert_from_json(AuditEntry, "$1"), _insert_from_json(PublishedRange, "$2")
+    entries, spans = _insert(AuditEntry, 1), _insert(PublishedRange, 1 + len(_columns(AuditEntry)))
     pending = f"INSERT INTO {AuditPending.__table__} (number) SELECT number FROM entries"  # noqa: S608 - our own names
     # Materialised, so that it is asked once and its lock is held to the end.
     parts = f"guard AS MATERIALIZED ({query}), entries AS ({entries} RETURNING number), pending AS ({pending}), spans AS ({spans})"

@@ -173,7 +173,7 @@ def row_of(entry: Entry, at: datetime, sealed: Sealed) -> dict[str, Any]:
         "actor": entry.actor,
         "organization": entry.organization,
         "provider": entry.provider,
-        "consumer": entry.consumer,
+        "consumer": entry.consumer if entry.consumer != entry.organization else None,
         "dataset": entry.dataset,
         "contract": entry.contract,
         "purpose": entry.purpose,

@@ -132,7 +132,7 @@ def _insert(model: type[AuditEntry | PublishedRange], first: int) -> str:
     names = ", ".join(f'"{name}"' for name, _ in columns)
     arrays = ", ".join(f"${number}::{kind.name}[]" for number, (_, kind) in enumerate(columns, first))
     rows = f"unnest({arrays}) AS rows({names})"
-    return f"INSERT INTO {model.__tablename__} ({names}) SELECT {names} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
+    return f"INSERT INTO {model.__table__} ({names}) SELECT {names} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
 
 
 @lru_cache(maxsize=4)

@@ -35,7 +35,7 @@ RELEASE = Entry(
     ranges=Ranges({0: (100, 1100), 1: (5, 1005), 10: (0, 1000)}, {0: 99, 1: 4, 10: -1}),
     closed=(998, 1234567),
     provider="org_01kaqv8f7e9n3p5r7t9w1y3a5d",
-    consumer="org_01kaqv8f7e9n3p5r7t9w1y3a5c",
+    consumer="org_01kaqv8f7e9n3p5r7t9w1y3a5e",
 )
 SMALLEST = Entry(kind="policy", action="activated")
 TEXT = Entry(kind="contract", action="signed", detail={"text_digest": 'sha-256=:é\u2028"\\/\x1f\x7f😀:', "a": "", "Z": "\b\t\n\f\r"})

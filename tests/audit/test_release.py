@@ -85,7 +85,7 @@ def test_an_entry_is_stored_as_it_is_searched_and_shown(database: Database, writ
         closed=(9, 900),
         detail={"note": 'quotes " and \\ and {braces} and é'},
         provider="org_2",
-        consumer="org_1",
+        consumer="org_3",
     )
     writer.append(entry)
     with database.transaction() as session:

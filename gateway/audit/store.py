@@ -1,10 +1,12 @@
 """Storing many entries at once. On PostgreSQL that is one statement: one round trip, and a transaction by itself.
 
-While the event loop computes, every answer of the database that the audit writer waits for costs it a turn of the interpreter.
+While the event loop computes, every answer of the database that the audit writer waits for costs it a turn of the interpreter. And
+while PostgreSQL works on what was sent, the writer makes the next ready.
 """
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +15,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import ExecStatus, Format
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 from sqlalchemy import BigInteger, Connection, Engine, Integer, LargeBinary, Select, String, insert
 from sqlalchemy.dialects import postgresql
 
@@ -24,7 +26,7 @@ Row = dict[str, Any]
 
 
 def connect(engine: Engine) -> Connection:
-    """A connection for `store`."""
+    """A connection for `send` and `finish`, one after the other."""
     if engine.dialect.name == "postgresql":
         return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     return engine.connect()
@@ -34,16 +36,17 @@ class Refused(Exception):
     """The guard found no row, and nothing was written."""
 
 
-def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
-    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none.
+def send(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
+    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none; `finish` says which.
 
-    With a `guard` none, unless that query finds a row in the same transaction. Raises `Refused`.
+    With a `guard` none, unless that query finds a row in the same transaction. PostgreSQL works on it when this returns; SQLite has
+    done it, and raises `Refused` here.
     """
-    with connection.begin():
-        if connection.dialect.name == "postgresql":
-            if not _execute(connection, _one_statement(guard), [*_arrays(AuditEntry, entries), *_arrays(PublishedRange, spans)]):
-                raise Refused
-            return
+    transaction = connection.begin()
+    if connection.dialect.name == "postgresql":
+        _send(_driver(connection), connection.info, _one_statement(guard), [*_arrays(AuditEntry, entries), *_arrays(PublishedRange, spans)])
+        return
+    with transaction:
         if guard is not None and connection.execute(guard).first() is None:
             raise Refused
         if entries:
@@ -53,20 +56,44 @@ def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], 
             connection.execute(insert(PublishedRange), spans)
 
 
-def _execute(connection: Connection, statement: bytes, arrays: list[bytes]) -> bool:
-    """Run the one statement by a single call of libpq, which lets go of the interpreter until the answer is there.
+def finish(connection: Connection) -> None:
+    """Return when what was sent is durable. Raises `Refused`, psycopg's `Error`."""
+    transaction = connection.get_transaction()
+    if transaction is None:  # SQLite
+        return
+    with transaction:
+        if _result(_driver(connection)).get_value(0, 0) != b"t":
+            raise Refused
 
-    Raises psycopg's `Error`.
-    """
+
+def _driver(connection: Connection) -> PGconn:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    prepared = connection.info.setdefault("audit", [])  # what is kept with the driver's connection
+    return driver.pgconn
+
+
+def _send(driver: PGconn, kept: dict[Any, Any], statement: bytes, arrays: list[bytes]) -> None:
+    """Start the one statement; `kept` is what is kept with the driver's connection. Raises psycopg's `Error`."""
+    prepared = kept.setdefault("audit", [])
     if statement not in prepared:  # another guard is another statement: few in the life of a process
         prepared.append(statement)
-        _require(driver.pgconn.prepare(b"audit_%d" % len(prepared), statement))
+        _require(driver.prepare(b"audit_%d" % len(prepared), statement))
     name = b"audit_%d" % (1 + prepared.index(statement))
-    result = _require(driver.pgconn.exec_prepared(name, [*arrays], [Format.BINARY] * len(arrays)))
-    return result.get_value(0, 0) == b"t"
+    driver.send_query_prepared(name, [*arrays], [Format.BINARY] * len(arrays))
+
+
+def _result(driver: PGconn) -> PGresult:
+    """The answer, when it is there; who waits for it lets go of the interpreter."""
+    answering = select.poll()
+    answering.register(driver.socket, select.POLLIN)
+    while driver.is_busy():
+        answering.poll()
+        driver.consume_input()
+    result = driver.get_result()
+    assert result is not None
+    while driver.get_result() is not None:  # none is its end
+        pass
+    return _require(result)
 
 
 def _require(result: PGresult) -> PGresult:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.published import Published
 from gateway.audit.record import SALTS, Entry, Receipt, next_instant, row_of, seal
-from gateway.audit.store import connect, finish, send
+from gateway.audit.store import connect, finish, is_answered, send
 from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 
@@ -34,6 +34,8 @@ MOST_WAITING = 20_000
 """Entries that may wait; one more is refused at once."""
 MOST_AT_ONCE = 1_000
 """Entries of one transaction."""
+LOOKS_AGAIN_S = 0.002
+"""While the database works on a batch, what comes is sealed for the next one this often."""
 PATIENCE_S = 10.0
 """How long a caller waits for a database that does not answer. The entry may still be written then; its effect does not happen."""
 
@@ -173,10 +175,9 @@ class AuditWriter:
         under_way = _Batch()
         while under_way.outcomes or self._wait():
             ready = _Batch()
-            self._add_to(ready)
             if under_way.outcomes:
-                self._finish(under_way)
-                self._add_to(ready)
+                self._finish(under_way, ready)
+            self._add_to(ready)
             if ready.outcomes:
                 self._send(ready)
             under_way = ready
@@ -215,9 +216,11 @@ class AuditWriter:
             self._disconnect()
             batch.outcomes.clear()
 
-    def _finish(self, batch: _Batch) -> None:
+    def _finish(self, batch: _Batch, following: _Batch) -> None:
         try:
             assert self._connection is not None  # that by which it was sent
+            while not is_answered(self._connection, LOOKS_AGAIN_S):
+                self._add_to(following)
             finish(self._connection)
         except Exception as error:  # noqa: BLE001 - see `_fail`
             self._fail(error, batch.waiters)

@@ -56,6 +56,11 @@ def send(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], g
             connection.execute(insert(PublishedRange), spans)
 
 
+def is_answered(connection: Connection, within_s: float) -> bool:
+    """True if `finish` need not wait any more; False after so long. Raises psycopg's `Error`."""
+    return connection.get_transaction() is None or bool(_answer_of(_driver(connection)).poll(within_s * 1000))
+
+
 def finish(connection: Connection) -> None:
     """Return when what was sent is durable. Raises `Refused`, psycopg's `Error`."""
     transaction = connection.get_transaction()
@@ -82,12 +87,16 @@ def _send(driver: PGconn, kept: dict[Any, Any], statement: bytes, arrays: list[b
     driver.send_query_prepared(name, [*arrays], [Format.BINARY] * len(arrays))
 
 
+def _answer_of(driver: PGconn) -> select.poll:
+    answer = select.poll()
+    answer.register(driver.socket, select.POLLIN)
+    return answer
+
+
 def _result(driver: PGconn) -> PGresult:
     """The answer, when it is there; who waits for it lets go of the interpreter."""
-    answering = select.poll()
-    answering.register(driver.socket, select.POLLIN)
     while driver.is_busy():
-        answering.poll()
+        _answer_of(driver).poll()
         driver.consume_input()
     result = driver.get_result()
     assert result is not None

@@ -130,8 +130,8 @@ def serve(settings: Settings, make_app: Callable[[Settings], FastAPI] = create_a
 async def _serve(settings: Settings, make_app: Callable[[Settings], FastAPI]) -> None:
     app = make_app(settings)
     # Before the lease runs, which long work without a turn for other threads could cost this process.
-    _calm_the_collector()
-    _share_the_interpreter()
+    calm_the_collector()
+    share_the_interpreter()
     # Not left to the server, which would print a traceback where the command line says what to do.
     try:
         async with app.router.lifespan_context(app):
@@ -189,12 +189,12 @@ def _bind(config: uvicorn.Config) -> socket.socket:
     return bound
 
 
-def _share_the_interpreter() -> None:
+def share_the_interpreter() -> None:
     """Let threads take turns often: a turn of the audit writer between two answers of the database waits for the event loop's to end."""
     sys.setswitchinterval(SWITCH_S)
 
 
-def _calm_the_collector() -> None:
+def calm_the_collector() -> None:
     """What is made at start stays; a rarer collection takes the 40 ms tail of requests away."""
     gc.collect()
     gc.freeze()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gateway.database import Base
@@ -12,13 +13,35 @@ from gateway.database import Base
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
 
-SEARCHED = ("kind", "actor", "organization", "provider", "consumer", "dataset", "contract")
+SEARCHED = ("actor", "organization", "dataset", "contract", "purpose")
+PARTIES = ("provider", "consumer")
+"""Who finds an entry besides its organization."""
+COMMONEST = "release"
+"""The kind that nearly all entries have: no index helps to find those, so none is kept for them while they are written."""
+
+
+def _indexes() -> Iterator[Index]:
+    """What is searched by, in the order in which pages go on: each by itself, and with a kind, for what either finds may be a million.
+
+    The leaf hash is found by `AuditLeaf`: random bytes cost most to keep.
+    """
+    for names in ((), *((name,) for name in (*SEARCHED, *PARTIES))):
+        there = [f"{name} IS NOT NULL" for name in names if name in PARTIES]
+        if names:
+            yield _index(names, there)
+        yield _index(("kind", *names), [f"kind <> '{COMMONEST}'", *there])
+
+
+def _index(names: tuple[str, ...], conditions: list[str]) -> Index:
+    some = text(" AND ".join(conditions)) if conditions else None
+    return Index("_".join(("ix_audit_entries", *names, "number")), *names, "number", postgresql_where=some, sqlite_where=some)
 
 
 class AuditEntry(Base):
     """An entry: what it says, its salt, and the leaf that commits to both. Rows are inserted and never updated.
 
-    `entry` is the canonical text (RFC 8785) without salt; the columns beside it are there to search by.
+    `entry` is the canonical text (RFC 8785) without salt; the columns beside it are there to search by. `consumer` is empty where it is
+    the organization itself, as in every release: one index less to keep for most of what is written.
     `opening` is the canonical text of grant, last positions and the second salt of `ranges`: for auditors and the provider only.
     """
 
@@ -39,8 +62,7 @@ class AuditEntry(Base):
     opening: Mapped[bytes | None] = mapped_column(LargeBinary)
     leaf: Mapped[bytes] = mapped_column(LargeBinary)
     leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    # What is searched by, in the order in which pages go on. The leaf hash is found by `AuditLeaf`: random bytes cost most to keep.
-    __table_args__ = tuple(Index(f"ix_audit_entries_{name}_number", name, "number") for name in SEARCHED)
+    __table_args__ = (*_indexes(),)
 
 
 class AuditPending(Base):

@@ -15,8 +15,9 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, insert, select
@@ -27,6 +28,8 @@ from gateway.database import now, rfc3339
 from gateway.keys import b64
 
 VERSION = 1
+SALTS = 64
+"""Bytes of an entry's two salts: that of its commitment, and that of the commitment to its ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,7 @@ class Receipt:
         return f"sha-256=:{b64encode(self.leaf_hash).decode('ascii')}:"
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """An entry with its salt drawn: `entry` and `opening` are canonical text, `leaf` is public."""
 
     entry: bytes
@@ -106,22 +108,43 @@ def next_instant(connection: Connection) -> datetime:
 _NEWEST = select(AuditEntry.at).order_by(AuditEntry.number.desc()).limit(1)
 
 
-def seal(entry: Entry, at: str, salt: bytes | None = None, ranges_salt: bytes | None = None) -> Sealed:
-    """The entry at the RFC 3339 time `at`. Salts (32 bytes) are drawn at random; only test vectors give them."""
-    salt = salt or secrets.token_bytes(32)
-    members: dict[str, Any] = {"v": VERSION, "at": at, "kind": entry.kind, "action": entry.action}
-    for name in ("actor", "organization", "dataset", "contract", "purpose", "decision", "revision", "change", "detail"):
-        value = getattr(entry, name)
-        if value is not None:
-            members[name] = value
+def seal(entry: Entry, at: str, salts: bytes | None = None) -> Sealed:
+    """The entry at the RFC 3339 time `at`. `salts` are its two, of 32 bytes each, drawn at random if not given."""
+    salts = salts or secrets.token_bytes(SALTS)
+    salt = salts[:32]
+    members: dict[str, Any] = {
+        "v": VERSION,
+        "at": at,
+        "kind": entry.kind,
+        "action": entry.action,
+        "actor": entry.actor,
+        "organization": entry.organization,
+        "dataset": entry.dataset,
+        "contract": entry.contract,
+        "purpose": entry.purpose,
+        "decision": entry.decision,
+        "revision": entry.revision,
+        "change": entry.change,
+        "detail": entry.detail,
+    }
+    if None in members.values():
+        members = {name: value for name, value in members.items() if value is not None}
     if entry.closed is not None:
         members["closed"] = {"events": entry.closed[0], "bytes": entry.closed[1]}
     opening = None
     if entry.ranges is not None:
-        members["ranges"], opening = _commit_to_ranges(entry.ranges, ranges_salt or secrets.token_bytes(32))
+        members["ranges"], opening = _commit_to_ranges(entry.ranges, salts[32:])
     text = canonical(members)
-    leaf = canonical({"v": VERSION, "kind": entry.kind, "at": at, "commitment": b64(sha256(salt + text).digest())})
+    before, after = _around_commitment(entry.kind, at)
+    leaf = b"%b%b%b" % (before, b64(sha256(salt + text).digest()).encode(), after)
     return Sealed(text, salt, opening, leaf, sha256(b"\0" + leaf).digest())
+
+
+@lru_cache(maxsize=64)
+def _around_commitment(kind: str, at: str) -> tuple[bytes, bytes]:
+    """The canonical leaf before and after its commitment: the same for all of a batch."""
+    before, name, after = canonical({"v": VERSION, "kind": kind, "at": at, "commitment": ""}).partition(b'"commitment":"')
+    return before + name, after
 
 
 def _commit_to_ranges(ranges: Ranges, salt: bytes) -> tuple[str, bytes]:
@@ -150,7 +173,7 @@ def row_of(entry: Entry, at: datetime, sealed: Sealed) -> dict[str, Any]:
         "actor": entry.actor,
         "organization": entry.organization,
         "provider": entry.provider,
-        "consumer": entry.consumer,
+        "consumer": entry.consumer if entry.consumer != entry.organization else None,
         "dataset": entry.dataset,
         "contract": entry.contract,
         "purpose": entry.purpose,

@@ -1,19 +1,20 @@
 """The writer of the stream plane's entries: durable before the first byte leaves, many in one transaction.
 
-One thread takes all that waits and commits it at once; what comes meanwhile waits for the next transaction. So a lone
+One thread takes all that waits and commits it at once; what comes meanwhile is made ready for the next transaction. So a lone
 entry costs one commit and no waiting, and under load a commit is shared by hundreds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfPatience
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,8 +23,8 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.published import Published
-from gateway.audit.record import Entry, Receipt, next_instant, row_of, seal
-from gateway.audit.store import connect, store
+from gateway.audit.record import SALTS, Entry, Receipt, next_instant, row_of, seal
+from gateway.audit.store import connect, finish, is_answered, send
 from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 
@@ -33,6 +34,8 @@ MOST_WAITING = 20_000
 """Entries that may wait; one more is refused at once."""
 MOST_AT_ONCE = 1_000
 """Entries of one transaction."""
+LOOKS_AGAIN_S = 0.002
+"""While the database works on a batch, what comes is sealed for the next one this often."""
 PATIENCE_S = 10.0
 """How long a caller waits for a database that does not answer. The entry may still be written then; its effect does not happen."""
 
@@ -47,7 +50,9 @@ class _Waiter:
     """None: only to be told when all that was taken before it is written."""
     published: Sequence[Published]
     future: asyncio.Future[Any] | Future[Any]
-    loop: asyncio.AbstractEventLoop | None
+    loop: asyncio.AbstractEventLoop | None = None
+    patience: asyncio.TimerHandle | None = None
+    """Runs out where the future belongs to an event loop."""
 
     def is_before(self, change: int) -> bool:
         """True of a grant to deliver that knows less than this change."""
@@ -56,6 +61,39 @@ class _Waiter:
 
 
 _Outcome = tuple[_Waiter, Receipt | Exception | None]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one transaction writes, and what is to be told of it then."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    spans: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: list[_Outcome] = field(default_factory=list)
+
+    @property
+    def waiters(self) -> list[_Waiter]:
+        return [waiter for waiter, _ in self.outcomes]
+
+    def add(self, waiters: Sequence[_Waiter], at: datetime, barred: int) -> None:
+        """Seal their entries at this instant, but for those that are given up, and grants from before the change `barred`."""
+        shown, drawn = rfc3339(at), secrets.token_bytes(SALTS * len(waiters))
+        for place, waiter in enumerate(waiters):
+            outcome: Receipt | Exception | None = None
+            if waiter.future.done():
+                continue
+            if waiter.is_before(barred):
+                outcome = Outdated()
+            elif waiter.entry is not None:
+                try:
+                    sealed = seal(waiter.entry, shown, drawn[place * SALTS : (place + 1) * SALTS])
+                except TypeError as error:  # one entry that cannot be written down does not take the others with it
+                    outcome = error
+                else:
+                    self.rows.append(row_of(waiter.entry, at, sealed))
+                    self.spans.extend(span._asdict() for span in waiter.published)
+                    outcome = Receipt(sealed.leaf_hash)
+            self.outcomes.append((waiter, outcome))
 
 
 class AuditWriter:
@@ -91,13 +129,12 @@ class AuditWriter:
         if self._thread.is_alive():
             self._thread.join(timeout=PATIENCE_S)
 
-    async def release(self, entry: Entry, published: Sequence[Published] = ()) -> Receipt:
-        """Append the entry, and the positions that it names, and return when both are durable.
+    def release(self, entry: Entry, published: Sequence[Published] = ()) -> asyncio.Future[Receipt]:
+        """Append the entry, and the positions that it names. To be awaited: the future is done when both are durable.
 
         Raises `audit_unavailable`, and `Outdated` for a grant from before a change that is barred.
         """
-        receipt: Receipt = await self._wait_for(entry, published)
-        return receipt
+        return self._wait_for(entry, published)
 
     async def bar(self, before: int) -> None:
         """Take no grant from before this change any more, and return when none is being written. Raises `audit_unavailable`.
@@ -107,20 +144,19 @@ class AuditWriter:
         self._barred = max(self._barred, before)
         await self._wait_for(None)
 
-    async def _wait_for(self, entry: Entry | None, published: Sequence[Published] = ()) -> Any:
+    def _wait_for(self, entry: Entry | None, published: Sequence[Published] = ()) -> asyncio.Future[Any]:
+        """A plain future and timer: a coroutine with its timeout would cost each entry more than all the rest of the event loop's part."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._submit(_Waiter(entry, published, future, loop))
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await future
-        except TimeoutError as error:
-            raise _unavailable() from error
+        waiter = _Waiter(entry, published, future, loop)
+        self._submit(waiter)
+        waiter.patience = loop.call_later(PATIENCE_S, _give_up, future)
+        return future
 
     def append(self, entry: Entry, published: Sequence[Published] = ()) -> Receipt:
         """`release` for a worker thread that holds no transaction open: SQLite has one writer. Raises `audit_unavailable`."""
         future: Future[Receipt] = Future()
-        self._submit(_Waiter(entry, published, future, None))
+        self._submit(_Waiter(entry, published, future))
         try:
             return future.result(timeout=PATIENCE_S)
         except OutOfPatience as error:
@@ -135,33 +171,67 @@ class AuditWriter:
                 self._something.notify()
 
     def _run(self) -> None:
-        while batch := self._take():
-            _tell(self._write(batch))
+        """One batch is with the database, and meanwhile the next is made ready of what waits."""
+        under_way = _Batch()
+        while under_way.outcomes or self._wait():
+            ready = _Batch()
+            if under_way.outcomes:
+                self._finish(under_way, ready)
+            self._add_to(ready)
+            if ready.outcomes:
+                self._send(ready)
+            under_way = ready
         self._disconnect()
 
-    def _take(self) -> list[_Waiter]:
-        """What waits, oldest first; nothing only once the writer is stopped and all is written."""
+    def _wait(self) -> bool:
+        """Until something waits; False once the writer is stopped and all is written."""
         with self._something:
             while self._open and not self._waiting:
                 self._something.wait()
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+            return bool(self._waiting)
 
-    def _write(self, batch: Sequence[_Waiter]) -> list[_Outcome]:
-        late: list[_Outcome] = [(waiter, Outdated()) for waiter in batch if waiter.is_before(self._barred)]
-        wanted = [waiter for waiter in batch if not waiter.future.done() and not waiter.is_before(self._barred)]
+    def _add_to(self, batch: _Batch) -> None:
+        """Seal what waits, oldest first, until the batch is full."""
+        with self._something:
+            taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE - len(batch.outcomes)))]
+        if not taken:
+            return
         try:
-            connection = self._connected()
             if self._newest is None:  # asked for once: from then on this process knows what it has written itself
+                connection = self._connected()
                 with connection.begin():
                     self._newest = next_instant(connection)
-            at = max(now(), self._newest)
-            outcomes = _store(connection, wanted, at, self._guard())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the callers learn that nothing is durable and the thread lives on
-            log.warning("audit_unavailable", error=type(error).__name__, entries=len(wanted))
+            self._newest = max(now(), self._newest)
+            batch.add(taken, self._newest, self._barred)
+        except Exception as error:  # noqa: BLE001 - see `_fail`
+            self._fail(error, taken)
+            if self._newest is None:  # nothing is under way yet, and the connection may be what fails
+                self._disconnect()
+
+    def _send(self, batch: _Batch) -> None:
+        try:
+            send(self._connected(), batch.rows, batch.spans, self._guard())
+        except Exception as error:  # noqa: BLE001 - see `_fail`
+            self._fail(error, batch.waiters)
             self._disconnect()
-            return [*late, *((waiter, _unavailable()) for waiter in wanted)]
-        self._newest = at
-        return [*late, *outcomes]
+            batch.outcomes.clear()
+
+    def _finish(self, batch: _Batch, following: _Batch) -> None:
+        try:
+            assert self._connection is not None  # that by which it was sent
+            while not is_answered(self._connection, LOOKS_AGAIN_S):
+                self._add_to(following)
+            finish(self._connection)
+        except Exception as error:  # noqa: BLE001 - see `_fail`
+            self._fail(error, batch.waiters)
+            self._disconnect()
+        else:
+            _tell(batch.outcomes)
+
+    def _fail(self, error: Exception, waiters: Sequence[_Waiter]) -> None:
+        """Whatever it is, the callers learn that nothing is durable, and the thread lives on."""
+        log.warning("audit_unavailable", error=type(error).__name__, entries=len(waiters))
+        _tell([(waiter, _unavailable()) for waiter in waiters])
 
     def _connected(self) -> Connection:
         """The writer's own connection, kept: a pool would ask before each use whether it lives, and tidy up after."""
@@ -175,27 +245,6 @@ class AuditWriter:
             with suppress(SQLAlchemyError):
                 connection.invalidate()
                 connection.close()
-
-
-def _store(connection: Connection, batch: Sequence[_Waiter], at: datetime, guard: Select[Any] | None) -> list[_Outcome]:
-    shown = rfc3339(at)
-    rows: list[dict[str, Any]] = []
-    spans: list[dict[str, Any]] = []
-    outcomes: list[_Outcome] = []
-    for waiter in batch:
-        if waiter.entry is None:
-            outcomes.append((waiter, None))
-            continue
-        try:
-            sealed = seal(waiter.entry, shown)
-        except TypeError as error:  # one entry that cannot be written down does not take the others with it
-            outcomes.append((waiter, error))
-            continue
-        rows.append(row_of(waiter.entry, at, sealed))
-        spans.extend(span._asdict() for span in waiter.published)
-        outcomes.append((waiter, Receipt(sealed.leaf_hash)))
-    store(connection, rows, spans, guard)
-    return outcomes
 
 
 def _tell(outcomes: Sequence[_Outcome]) -> None:
@@ -213,12 +262,19 @@ def _tell(outcomes: Sequence[_Outcome]) -> None:
 
 def _answer(outcomes: Sequence[_Outcome]) -> None:
     for waiter, outcome in outcomes:
+        if waiter.patience is not None:
+            waiter.patience.cancel()
         if waiter.future.done():
             continue
         if isinstance(outcome, Exception):
             waiter.future.set_exception(outcome)
         else:
             waiter.future.set_result(outcome)
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(_unavailable())
 
 
 def _unavailable() -> ExchangeError:

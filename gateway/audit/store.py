@@ -1,19 +1,22 @@
 """Storing many entries at once. On PostgreSQL that is one statement: one round trip, and a transaction by itself.
 
-While the event loop computes, every answer of the database that the audit writer waits for costs it a turn of the interpreter.
+While the event loop computes, every answer of the database that the audit writer waits for costs it a turn of the interpreter. And
+while PostgreSQL works on what was sent, the writer makes the next ready.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import select
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import orjson
 import psycopg
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGresult
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, Select, String, Table, insert
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGconn, PGresult
+from sqlalchemy import BigInteger, Connection, Engine, Integer, LargeBinary, Select, String, insert
 from sqlalchemy.dialects import postgresql
 
 from gateway.audit.models import AuditEntry, AuditPending, PublishedRange
@@ -23,7 +26,7 @@ Row = dict[str, Any]
 
 
 def connect(engine: Engine) -> Connection:
-    """A connection for `store`."""
+    """A connection for `send` and `finish`, one after the other."""
     if engine.dialect.name == "postgresql":
         return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     return engine.connect()
@@ -33,16 +36,17 @@ class Refused(Exception):
     """The guard found no row, and nothing was written."""
 
 
-def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
-    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none.
+def send(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
+    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none; `finish` says which.
 
-    With a `guard` none, unless that query finds a row in the same transaction. Raises `Refused`.
+    With a `guard` none, unless that query finds a row in the same transaction. PostgreSQL works on it when this returns; SQLite has
+    done it, and raises `Refused` here.
     """
-    with connection.begin():
-        if connection.dialect.name == "postgresql":
-            if not _execute(connection, _one_statement(guard), [_json(entries), _json(spans)]):
-                raise Refused
-            return
+    transaction = connection.begin()
+    if connection.dialect.name == "postgresql":
+        _send(_driver(connection), connection.info, _one_statement(guard), [*_arrays(AuditEntry, entries), *_arrays(PublishedRange, spans)])
+        return
+    with transaction:
         if guard is not None and connection.execute(guard).first() is None:
             raise Refused
         if entries:
@@ -52,19 +56,53 @@ def store(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], 
             connection.execute(insert(PublishedRange), spans)
 
 
-def _execute(connection: Connection, statement: bytes, documents: list[bytes]) -> bool:
-    """Run the one statement by a single call of libpq, which lets go of the interpreter until the answer is there.
+def is_answered(connection: Connection, within_s: float) -> bool:
+    """True if `finish` need not wait any more; False after so long. Raises psycopg's `Error`."""
+    return connection.get_transaction() is None or bool(_answer_of(_driver(connection)).poll(within_s * 1000))
 
-    Raises psycopg's `Error`.
-    """
+
+def finish(connection: Connection) -> None:
+    """Return when what was sent is durable. Raises `Refused`, psycopg's `Error`."""
+    transaction = connection.get_transaction()
+    if transaction is None:  # SQLite
+        return
+    with transaction:
+        if _result(_driver(connection)).get_value(0, 0) != b"t":
+            raise Refused
+
+
+def _driver(connection: Connection) -> PGconn:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    prepared = connection.info.setdefault("audit", [])  # what is kept with the driver's connection
+    return driver.pgconn
+
+
+def _send(driver: PGconn, kept: dict[Any, Any], statement: bytes, arrays: list[bytes]) -> None:
+    """Start the one statement; `kept` is what is kept with the driver's connection. Raises psycopg's `Error`."""
+    prepared = kept.setdefault("audit", [])
     if statement not in prepared:  # another guard is another statement: few in the life of a process
         prepared.append(statement)
-        _require(driver.pgconn.prepare(b"audit_%d" % len(prepared), statement))
-    result = _require(driver.pgconn.exec_prepared(b"audit_%d" % (1 + prepared.index(statement)), [*documents]))
-    return result.get_value(0, 0) == b"t"
+        _require(driver.prepare(b"audit_%d" % len(prepared), statement))
+    name = b"audit_%d" % (1 + prepared.index(statement))
+    driver.send_query_prepared(name, [*arrays], [Format.BINARY] * len(arrays))
+
+
+def _answer_of(driver: PGconn) -> select.poll:
+    answer = select.poll()
+    answer.register(driver.socket, select.POLLIN)
+    return answer
+
+
+def _result(driver: PGconn) -> PGresult:
+    """The answer, when it is there; who waits for it lets go of the interpreter."""
+    while driver.is_busy():
+        _answer_of(driver).poll()
+        driver.consume_input()
+    result = driver.get_result()
+    assert result is not None
+    while driver.get_result() is not None:  # none is its end
+        pass
+    return _require(result)
 
 
 def _require(result: PGresult) -> PGresult:
@@ -73,37 +111,71 @@ def _require(result: PGresult) -> PGresult:
     return result
 
 
-def _json(rows: Sequence[Row]) -> bytes:
-    return orjson.dumps(rows, default=bytes.hex)
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """A type of PostgreSQL: its name, its number in `pg_type`, and how it writes a value in binary."""
+
+    name: str
+    oid: int
+    write: Callable[[Any], bytes]
 
 
-def _insert_from_json(model: type[AuditEntry | PublishedRange], parameter: str) -> str:
-    """`INSERT ... SELECT` of a JSON array of rows, in its order, into every column but the number."""
-    table = model.__table__
-    assert isinstance(table, Table)
-    columns = [column for column in table.columns if column.name != "number"]
-    names = ", ".join(f'"{column.name}"' for column in columns)
-    values = ", ".join(f"decode(\"{column.name}\", 'hex')" if _is_binary(column) else f'"{column.name}"' for column in columns)
-    definitions = ", ".join(f'"{column.name}" {_json_type(column)}' for column in columns)
-    rows = f"json_to_recordset({parameter}::json) AS rows({definitions})"
-    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def _is_binary(column: Column[Any]) -> bool:
-    return isinstance(column.type, LargeBinary)
+@lru_cache(maxsize=16)
+def _microseconds(at: datetime) -> bytes:
+    return ((at - _EPOCH) // timedelta(microseconds=1)).to_bytes(8, signed=True)
 
 
-def _json_type(column: Column[Any]) -> str:
-    """The type as which PostgreSQL reads the column's JSON. Raises `KeyError` for a column that is new here."""
-    types = {Moment: "timestamptz", LargeBinary: "text", String: "text", BigInteger: "bigint", Integer: "integer"}
-    return types[type(column.type)]
+_TYPES = {
+    Moment: _Type("timestamptz", 1184, _microseconds),
+    LargeBinary: _Type("bytea", 17, bytes),
+    String: _Type("text", 25, str.encode),
+    BigInteger: _Type("bigint", 20, lambda number: number.to_bytes(8, signed=True)),
+    Integer: _Type("integer", 23, lambda number: number.to_bytes(4, signed=True)),
+}
+_ABSENT = (-1).to_bytes(4, signed=True)
+
+
+@lru_cache
+def _columns(model: type[AuditEntry | PublishedRange]) -> list[tuple[str, _Type]]:
+    """Every column but the number, and its type. Raises `KeyError` for a type that is new here."""
+    return [(column.name, _TYPES[type(column.type)]) for column in model.__table__.columns if column.name != "number"]
+
+
+def _arrays(model: type[AuditEntry | PublishedRange], rows: Sequence[Row]) -> list[bytes]:
+    """An array a column, in PostgreSQL's binary form (`array_recv`): parsing JSON costs it more than storing what it says."""
+    return [_array(kind, [row[name] for row in rows]) for name, kind in _columns(model)]
+
+
+def _array(kind: _Type, values: Sequence[Any]) -> bytes:
+    """One dimension from 1 on, which may hold NULL; each value after its length in bytes."""
+    parts = [b"".join(number.to_bytes(4) for number in (1, 1, kind.oid, len(values), 1))]
+    write = kind.write
+    for value in values:
+        if value is None:
+            parts.append(_ABSENT)
+        else:
+            data = write(value)
+            parts += (len(data).to_bytes(4), data)
+    return b"".join(parts)
+
+
+def _insert(model: type[AuditEntry | PublishedRange], first: int) -> str:
+    """`INSERT ... SELECT` of arrays, of which `first` is the first parameter's number, in their order."""
+    columns = _columns(model)
+    names = ", ".join(f'"{name}"' for name, _ in columns)
+    arrays = ", ".join(f"${number}::{kind.name}[]" for number, (_, kind) in enumerate(columns, first))
+    rows = f"unnest({arrays}) AS rows({names})"
+    return f"INSERT INTO {model.__table__} ({names}) SELECT {names} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
 
 
 @lru_cache(maxsize=4)
 def _one_statement(guard: Select[Any] | None) -> bytes:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     query = "SELECT 1" if guard is None else str(guard.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-    entries, spans = _insert_from_json(AuditEntry, "$1"), _insert_from_json(PublishedRange, "$2")
+    entries, spans = _insert(AuditEntry, 1), _insert(PublishedRange, 1 + len(_columns(AuditEntry)))
     pending = f"INSERT INTO {AuditPending.__table__} (number) SELECT number FROM entries"  # noqa: S608 - our own names
     # Materialised, so that it is asked once and its lock is held to the end.
     parts = f"guard AS MATERIALIZED ({query}), entries AS ({entries} RETURNING number), pending AS ({pending}), spans AS ({spans})"

@@ -198,4 +198,4 @@ def correct(releases: int = 600) -> Book:
 def resealed(line: Line, **changed: Any) -> Line:
     """The line with another entry behind the same leaf."""
     said = json.loads(line.sealed.entry) | changed
-    return replace(line, sealed=replace(line.sealed, entry=orjson.dumps(said, option=orjson.OPT_SORT_KEYS)))
+    return replace(line, sealed=line.sealed._replace(entry=orjson.dumps(said, option=orjson.OPT_SORT_KEYS)))

@@ -110,7 +110,7 @@ def an_entry_behind_its_commitment(case: Case) -> None:
 
 
 def a_salt(case: Case) -> None:
-    case.book.lines[42] = replace(line := case.book.lines[42], sealed=replace(line.sealed, salt=bytes(32)))
+    case.book.lines[42] = replace(line := case.book.lines[42], sealed=line.sealed._replace(salt=bytes(32)))
     case.write()
 
 
@@ -118,7 +118,7 @@ def an_opening(case: Case) -> None:
     line = case.book.lines[42]
     assert line.sealed.opening is not None
     opening = json.dumps(json.loads(line.sealed.opening) | {"grant": {"0": [0, 11]}}).encode()
-    case.book.lines[42] = replace(line, sealed=replace(line.sealed, opening=opening))
+    case.book.lines[42] = replace(line, sealed=line.sealed._replace(opening=opening))
     case.write()
 
 

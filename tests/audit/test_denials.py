@@ -54,11 +54,11 @@ def test_what_was_counted_is_written_at_stop(database: Database, writer: AuditWr
 
 def test_parties_find_the_entry(database: Database, writer: AuditWriter) -> None:
     denials = Denials(writer)
-    denials.count("cli_1", "footfall", "con_1", ["x"], decision="dec_1", organization="org_c", provider="org_p", consumer="org_c")
+    denials.count("cli_1", "footfall", "con_1", ["x"], decision="dec_1", organization="org_c", provider="org_p", consumer="org_s")
     denials.flush()
     with database.reading() as session:
         row = session.scalars(select(AuditEntry)).one()
-    assert (row.organization, row.provider, row.consumer, row.decision) == ("org_c", "org_p", "org_c", "dec_1")
+    assert (row.organization, row.provider, row.consumer, row.decision) == ("org_c", "org_p", "org_s", "dec_1")
 
 
 def test_counts_that_the_log_did_not_take_are_kept(database: Database) -> None:

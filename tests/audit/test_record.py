@@ -20,8 +20,7 @@ from gateway.database import Database, now
 from gateway.keys import b64, unb64
 
 AT = "2026-11-23T12:00:00.250Z"
-SALT = bytes(range(32))
-RANGES_SALT = bytes(range(32, 64))
+SALTS = bytes(range(64))
 RELEASE = Entry(
     kind="release",
     action="deliver",
@@ -36,7 +35,7 @@ RELEASE = Entry(
     ranges=Ranges({0: (100, 1100), 1: (5, 1005), 10: (0, 1000)}, {0: 99, 1: 4, 10: -1}),
     closed=(998, 1234567),
     provider="org_01kaqv8f7e9n3p5r7t9w1y3a5d",
-    consumer="org_01kaqv8f7e9n3p5r7t9w1y3a5c",
+    consumer="org_01kaqv8f7e9n3p5r7t9w1y3a5e",
 )
 SMALLEST = Entry(kind="policy", action="activated")
 TEXT = Entry(kind="contract", action="signed", detail={"text_digest": 'sha-256=:é\u2028"\\/\x1f\x7f😀:', "a": "", "Z": "\b\t\n\f\r"})
@@ -52,11 +51,11 @@ TEXT = Entry(kind="contract", action="signed", detail={"text_digest": 'sha-256=:
     ids=["release", "smallest", "text"],
 )
 def test_leaf_hash_of_an_entry_never_changes(entry: Entry, expected: str) -> None:
-    assert seal(entry, AT, SALT, RANGES_SALT).leaf_hash.hex() == expected
+    assert seal(entry, AT, SALTS).leaf_hash.hex() == expected
 
 
 def test_a_release_is_these_bytes() -> None:
-    sealed = seal(RELEASE, AT, SALT, RANGES_SALT)
+    sealed = seal(RELEASE, AT, SALTS)
     assert sealed.entry.decode() == (
         '{"action":"deliver","actor":"cli_01kaqv8f7e9n3p5r7t9w1y3a5c","at":"2026-11-23T12:00:00.250Z","change":4711,'
         '"closed":{"bytes":1234567,"events":998},"contract":"con_01kaqv8f7e9n3p5r7t9w1y3a5c","dataset":"port-credit-footfall",'

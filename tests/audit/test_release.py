@@ -85,7 +85,7 @@ def test_an_entry_is_stored_as_it_is_searched_and_shown(database: Database, writ
         closed=(9, 900),
         detail={"note": 'quotes " and \\ and {braces} and é'},
         provider="org_2",
-        consumer="org_1",
+        consumer="org_3",
     )
     writer.append(entry)
     with database.transaction() as session:
@@ -140,8 +140,12 @@ def test_threads_and_event_loops_are_served_together(database: Database, writer:
     threads = [threading.Thread(target=writer.append, args=(ENTRY,)) for _ in range(8)]
     for thread in threads:
         thread.start()
+
+    async def deliver() -> None:
+        await asyncio.wait_for(writer.release(ENTRY), 5)
+
     for _ in range(2):
-        asyncio.run(asyncio.wait_for(writer.release(ENTRY), 5))
+        asyncio.run(deliver())
     for thread in threads:
         thread.join()
     assert len(entries(database)) == 10
@@ -258,7 +262,7 @@ def test_no_grant_from_before_a_barred_change_is_written_and_none_is_under_way_w
         return replace(ENTRY, change=change, ranges=Ranges({0: (0, 10)} if grants else {}, {}))
 
     async def deliver() -> None:
-        under_way = [asyncio.create_task(writer.release(grant(6))) for _ in range(50)]
+        under_way = [writer.release(grant(6)) for _ in range(50)]
         await asyncio.sleep(0)
         await writer.bar(7)
         settled = len(entries(database))

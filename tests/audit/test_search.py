@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import jsonschema_rs
 import orjson
+import psycopg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 
-from gateway.audit.api import SHOWN
+from gateway.audit.api import SHOWN, Search, _page
 from gateway.audit.record import Entry, Ranges, canonical, record
-from gateway.database import now, rfc3339
+from gateway.database import Database, now, rfc3339
+from gateway.identity.principal import Principal
 from gateway.keys import b64, unb64
+from gateway.migrations import upgrade
 from gateway.resources import SCHEMAS
 from tests.city import FOOTFALL, City
+from tests.engines import Postgres
 
 PATH = "/v1/audit/entries"
 
@@ -110,6 +117,42 @@ def test_each_parameter_narrows_the_search(city: City) -> None:
     for name, value in ({"kind": "release"} | members).items():
         assert len(search(city, city.officer, **{name: value})) == 7
     assert len(search(city, city.officer, **members, kind="release")) == 1
+
+
+def test_what_two_parameters_do_not_find_together_is_not_looked_for_among_all_that_one_of_them_finds(postgres: Postgres) -> None:
+    url = postgres.url(postgres.create_database())
+    upgrade(url)
+    database = Database(url)
+    with psycopg.connect(url.replace("+psycopg", "", 1), autocommit=True) as connection:
+        connection.execute(MANY)
+        connection.execute("VACUUM ANALYZE audit_entries")
+    auditor = Principal("cli_1", "org_1", frozenset(), frozenset({"auditor"}), frozenset(), strong=False, expires_at=now(), token_id="t")
+    partner = replace(auditor, roles=frozenset())
+    searches = [
+        replace(Search(kind="publish"), **dict[str, Any]({name: "one"}))
+        for name in ("actor", "organization", "dataset", "contract", "purpose")
+    ]
+    pages = [_page(auditor, search, 0, 51) for search in [*searches, Search(kind="key"), Search(purpose="rare")]]
+    pages += [_page(partner, search, 0, 51) for search in (Search(), Search(kind="publish"), Search(kind="key"))]
+    for page in pages:
+        shown = page.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})  # type: ignore[no-untyped-call]
+        with database.reading() as session:
+            [plan] = session.scalars(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {shown}")).one()
+        assert looked_at(plan["Plan"]) < 1000, shown
+    database.close()
+
+
+MANY = """
+INSERT INTO audit_entries (at, kind, actor, organization, provider, dataset, contract, purpose, entry, salt, leaf, leaf_hash)
+SELECT now(), CASE WHEN n <= 20000 THEN 'release' ELSE 'publish' END, name, name, name, name, name, name, '', '', '', ''
+FROM (SELECT n, CASE WHEN n <= 20000 THEN 'one' ELSE 'two' END AS name FROM generate_series(1, 40000) AS n) AS rows
+"""
+
+
+def looked_at(plan: dict[str, Any]) -> int:
+    """Rows that this plan and those under it have read and left."""
+    rows = plan["Actual Loops"] * (plan["Actual Rows"] + sum(plan.get(f"Rows Removed by {by}", 0) for by in ("Filter", "Index Recheck")))
+    return int(rows + sum(map(looked_at, plan.get("Plans", []))))
 
 
 def test_search_by_time_takes_the_first_instant_and_leaves_the_last(city: City) -> None:

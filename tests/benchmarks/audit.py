@@ -23,6 +23,7 @@ from gateway.audit.tiles import WIDTH, Tiles, tile_path
 from gateway.database import Database
 from gateway.keys import write_keys
 from gateway.migrations import upgrade
+from gateway.serve import calm_the_collector, share_the_interpreter
 from gateway.settings import Settings
 from tests.benchmarks.live import rate_with_and_without
 from tests.benchmarks.material import SEED
@@ -50,6 +51,8 @@ def append(stage: Stage) -> Measured:
         writer = AuditWriter(database)
         writer.start()
         entries = [_entry(number) for number in range(ENTRIES)]
+        share_the_interpreter()  # as a gateway does
+        calm_the_collector()
         asyncio.run(_append(writer, entries[: ENTRIES // 4]))
         _load(database, SMALL)
         few = [asyncio.run(_append(writer, entries)) for _ in range(ROUNDS)]
@@ -69,6 +72,8 @@ def added(stage: Stage) -> Measured:
         writer = AuditWriter(database)
         writer.start()
         sequencer.start()
+        share_the_interpreter()
+        calm_the_collector()
         times = asyncio.run(_release(writer))
         sequencer.stop()
         writer.stop()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from connectors.client import Client
 from gateway.audit import verify
+from gateway.audit.tiles import Tiles
 from gateway.cli import commands
 from tests.audit.book import Signer
 from tests.e2e.district import District, pulled, visit
@@ -172,6 +175,46 @@ def test_watch_is_quiet_while_all_is_well_and_raises_when_the_log_is_another(aud
     assert done.exit_code == 1
     assert "signature" in done.stderr
     assert "signature" in raised.read_text()
+
+
+def test_watch_raises_when_no_entry_has_come_for_too_long(auditor: Auditor) -> None:
+    words = ["watch", "--key", str(auditor.key), "--state", str(auditor.folder / "quiet.json"), "--once"]
+    record_one(auditor)
+    assert auditor.try_(*words, "--silent", "60").exit_code == 0
+    deadline = time.monotonic() + 20
+    while (done := auditor.try_(*words, "--silent", "1")).exit_code == 0:  # until a second has passed without an entry
+        assert time.monotonic() < deadline
+    assert done.stderr.startswith("silent     no entry has come for 1 seconds")
+
+
+def test_watch_raises_when_entries_wait_too_long_for_a_checkpoint(auditor: Auditor) -> None:
+    words = ["watch", "--key", str(auditor.key), "--state", str(auditor.folder / "stopping.json"), "--stopped", "1"]
+    assert auditor.try_(*words, "--once").exit_code == 0
+    raised = auditor.folder / "stopped"
+    with not_growing(auditor.gateway):
+        record_one(auditor)
+        done = auditor.try_(*words, "--every", "0.1", "--command", f"tee {raised}")
+    assert done.exit_code == 1
+    assert "is in no checkpoint" in done.stderr
+    assert raised.read_text().startswith("stopped    the entry of ")
+    auditor.settled()
+    assert auditor.try_(*words, "--once").exit_code == 0
+
+
+def record_one(auditor: Auditor) -> None:
+    """Something that gets an entry: a client is made and revoked."""
+    auditor.gateway.partner(f"Passing {time.monotonic_ns()}")
+
+
+@contextmanager
+def not_growing(gateway: Gateway) -> Iterator[None]:
+    """The log of this gateway gets no checkpoint meanwhile: somebody else holds the lock on its directory."""
+    with ExitStack() as held:
+        deadline = time.monotonic() + 20
+        while not held.enter_context(Tiles(gateway.audit_dir).alone()):
+            assert time.monotonic() < deadline, "somebody holds it for ever"
+            time.sleep(0.01)
+        yield
 
 
 def test_a_recorded_decision_is_decided_again_by_a_stock_opa(auditor: Auditor, gateway: Gateway, story: str, opa_binary: Path) -> None:

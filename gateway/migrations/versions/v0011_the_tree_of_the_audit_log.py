@@ -50,4 +50,15 @@ def _search_in_the_order_of_pages() -> None:
         table.drop_constraint(op.f("uq_audit_entries_leaf_hash"), type_="unique")
     for name in ("kind", "actor", "organization", "provider", "consumer", "dataset", "contract"):
         op.drop_index(op.f(f"ix_audit_entries_{name}"), "audit_entries")
-        op.create_index(op.f(f"ix_audit_entries_{name}_number"), "audit_entries", [name, "number"])
+    _index(["kind"], "kind <> 'release'")
+    for name in ("actor", "organization", "dataset", "contract", "purpose"):
+        _index([name], None)
+        _index(["kind", name], "kind <> 'release'")
+    for name in ("provider", "consumer"):
+        _index([name], f"{name} IS NOT NULL")
+        _index(["kind", name], f"kind <> 'release' AND {name} IS NOT NULL")
+
+
+def _index(names: list[str], condition: str | None) -> None:
+    columns, some = [*names, "number"], sa.text(condition) if condition else None
+    op.create_index(op.f("_".join(("ix_audit_entries", *columns))), "audit_entries", columns, postgresql_where=some, sqlite_where=some)

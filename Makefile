@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 # Engines to test on: embedded (quick, nothing to install), real or all.
 ENGINES ?= all
 # Test files at a time, each process of them with engines of its own: tests wait for engines most of their time.
-WORKERS ?= 2
+WORKERS ?= 3
 # Further words for the command: make demo ARGS=--exit, make test ARGS='tests/streams -x'.
 ARGS ?=
 # Of `make bench`: the one result to measure.
@@ -44,7 +44,7 @@ test: .venv/.dev
 ifneq ($(ENGINES),embedded)
 	$(BIN)/python -m tests.engines.install
 endif
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --engines=$(ENGINES) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --engines=$(ENGINES) $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check --quiet .

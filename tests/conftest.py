@@ -38,6 +38,10 @@ CHROMIUM = [
 POSTGRES = pytest.StashKey[Postgres]()
 
 
+LONG = {"replicas", "faults", "remembered", "e2e", "console", "cli"}
+"""Folders of tests that wait longest."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engines", choices=(*KINDS, "all"), default="all", help="which set of engines to test on (default: both)")
 
@@ -55,6 +59,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not LONG & set(item.path.parts))  # else the last of them would keep one process, and the others wait
     if config.getoption("engines") != "embedded":
         return
     out = [item for item in items if isinstance(item, pytest.Function) and INSTALLED & set(item.fixturenames)]

@@ -112,9 +112,15 @@ def test_a_full_partition_keeps_pages_from_no_other(one_full: Numbers, reader: C
     assert one_full.pulled(reader) == got
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/xml", "application/json;q=0", "x"])
+@pytest.mark.parametrize("accept", ["image/png", "application/xml", "application/json;q=0", "x"])
 def test_another_form_is_not_acceptable(numbers: Numbers, reader: Client, accept: str) -> None:
     problem(send(reader, "GET", numbers.path, headers={"Accept": accept}), "not_acceptable")
+
+
+def test_a_browser_is_told_so_by_a_page(numbers: Numbers, reader: Client) -> None:
+    answer = send(reader, "GET", numbers.path, headers={"Accept": "text/html"})
+    assert answer.status_code == 406
+    assert answer.headers["content-type"].startswith("text/html")
 
 
 @pytest.mark.parametrize(

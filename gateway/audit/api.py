@@ -201,11 +201,9 @@ def entry_by_hash(caller: Caller, session: Reading, tiles: LogTiles, leaf_hash: 
     """
     digest = bytes.fromhex(leaf_hash) if len(leaf_hash) == 64 else unb64(leaf_hash)
     checkpoint = _newest_if_whole(tiles)
-    leaf = session.scalars(select(AuditLeaf).where(AuditLeaf.leaf_hash == digest)).first()
-    # What has no place yet is among few, and no index of the many has to be kept for it while they are written.
-    here = AuditEntry.number == leaf.number if leaf else AuditEntry.number.in_(select(AuditPending.number))
-    visible = or_(*(and_(true(), *way) for way in _ways_to_see(caller)))
-    row = session.scalars(select(AuditEntry).where(here, AuditEntry.leaf_hash == digest, visible)).one_or_none()
+    leaf, row = _find(session, caller, digest)
+    if leaf is None and row is None:  # between two looks it may have got its place
+        leaf, row = _find(session, caller, digest)
     if row is None:
         return _left(session, tiles, checkpoint, leaf)
     found = _show(row, caller, leaf.index if leaf else None, tiles, checkpoint)
@@ -249,6 +247,15 @@ def consistency(
         raise Invalid([{"pointer": "?from", "detail": "is after `to`"}])
     proof = prove_consistency(tiles, checkpoint, old, after)
     return {"from": old, "to": after, "proof": shown(proof), "checkpoint": checkpoint.note.decode()}
+
+
+def _find(session: Session, caller: Principal, digest: bytes) -> tuple[AuditLeaf | None, AuditEntry | None]:
+    """The leaf of this hash, None while it has no place, and the entry, None if it is gone or not the caller's to see."""
+    leaf = session.scalars(select(AuditLeaf).where(AuditLeaf.leaf_hash == digest)).first()
+    # What has no place yet is among few, and no index of the many has to be kept for it while they are written.
+    here = AuditEntry.number == leaf.number if leaf else AuditEntry.number.in_(select(AuditPending.number))
+    visible = or_(*(and_(true(), *way) for way in _ways_to_see(caller)))
+    return leaf, session.scalars(select(AuditEntry).where(here, AuditEntry.leaf_hash == digest, visible)).one_or_none()
 
 
 def _newest_if_whole(tiles: Tiles) -> Checkpoint | None:

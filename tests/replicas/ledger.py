@@ -42,10 +42,11 @@ class Opened(Source):
             statement = select(AuditLeaf.index, AuditEntry).join(AuditEntry, AuditEntry.number == AuditLeaf.number)
             if newest:
                 statement = statement.where(AuditEntry.at >= datetime.fromisoformat(newest) - 2 * BACK)
-            for index, row in session.execute(statement.order_by(AuditLeaf.index)):
-                opening = {"opening": json.loads(row.opening)} if row.opening else {}
-                yield {"index": index, "salt": b64(row.salt), "entry": json.loads(row.entry)} | opening, row.entry
-        database.close()
+            rows = session.execute(statement.order_by(AuditLeaf.index)).all()
+        database.close()  # before the first is handed out: who verifies may stop at any of them
+        for index, row in rows:
+            opening = {"opening": json.loads(row.opening)} if row.opening else {}
+            yield {"index": index, "salt": b64(row.salt), "entry": json.loads(row.entry)} | opening, row.entry
 
 
 class Ledger:

@@ -70,13 +70,12 @@ def no_entry_waits(gateway: Gateway) -> bool:
 def test_a_receipt_leads_to_its_proof_within_two_seconds(gateway: Gateway) -> None:
     district = District(gateway)
     provider = district.provider
-    receipt, waits = "", list[float]()
+    receipt = ""
     for _ in range(3):
         receipt = published(district, provider)
         began = time.monotonic()
         until(lambda found=receipt: provider.get(f"/v1/audit/entries/by-hash/{found}")["proof"] is not None, "the proof")  # type: ignore[misc]
-        waits.append(time.monotonic() - began)
-    assert min(waits) < SOON_S  # the others may wait for a busy machine
+        assert time.monotonic() - began < SOON_S
     found = provider.get(f"/v1/audit/entries/by-hash/{receipt}")
     assert provider.get(f"/v1/audit/entries/{found['index']}/proof")["leaf"] == found["leaf"]
 

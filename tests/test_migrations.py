@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import cast
 
 import pytest
@@ -11,7 +12,9 @@ from sqlalchemy import MetaData, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from gateway.changes import Counter
-from gateway.database import Base, Database
+from gateway.database import Base, Database, now, rfc3339
+from gateway.identity.client_authentication import digest_of_assertion
+from gateway.identity.once import Once
 from gateway.migrations import METADATA, is_current, newest, upgrade
 from gateway.resources import ROOT
 from tests.engines import Engines, Postgres
@@ -47,6 +50,19 @@ def test_upgrading_again_changes_nothing(engines: Engines) -> None:
     assert is_current(database.engine)
     with database.reading() as session:
         assert session.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [newest()]
+    database.close()
+
+
+def test_an_assertion_that_was_spent_before_the_upgrade_is_not_taken_after_it(engines: Engines) -> None:
+    url = engines.database_url(lambda url: upgrade(url, "0012"))
+    database, until = Database(url), now() + timedelta(minutes=5)
+    with database.transaction() as session:
+        spent = {"client_id": "cli_1", "jti": "j1", "expires_at": rfc3339(until)}
+        session.execute(text("INSERT INTO used_assertions VALUES (:client_id, :jti, :expires_at)"), spent)
+    upgrade(url)
+    once = Once(database)
+    assert not once.use(digest_of_assertion("cli_1", "j1"), until)
+    assert once.use(digest_of_assertion("cli_1", "j2"), until)
     database.close()
 
 

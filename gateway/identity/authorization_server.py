@@ -52,7 +52,7 @@ class AuthorizationServer:
     ) -> None:
         self._proofs = proofs
         self._protocol = _Protocol(settings, database, directory, contract_parties, proofs)
-        self._authentication = ClientAuthentication(directory, database, keys.secret("client_secret"), published)
+        self._authentication = ClientAuthentication(directory, proofs.once, keys.secret("client_secret"), published)
         self._protocol.authentication = self._authentication
         self.people = PersonTokens(settings, keys, database, directory)
 

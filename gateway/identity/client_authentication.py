@@ -10,13 +10,13 @@ import base64
 import binascii
 import hmac
 import json
-import math
 import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -25,15 +25,13 @@ from authlib.oauth2.rfc6749 import InvalidRequestError
 from authlib.oauth2.rfc6749.errors import InvalidClientError
 from joserfc.jwk import ECKey, Key, OKPKey
 from prometheus_client import Counter
-from sqlalchemy import delete
-from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import Headers
 
-from gateway.database import Database, now
+from gateway.database import now
 from gateway.identity.client_keys import ALGORITHMS, named_keys_for, signed_by
 from gateway.identity.directory import ClientView, Directory
 from gateway.identity.dpop import is_time
-from gateway.identity.models import UsedAssertion
+from gateway.identity.once import Once
 from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.tokens import jws_header
 from gateway.keys import SecretKey, b64, unb64
@@ -46,7 +44,6 @@ LONGEST_LIFE_S = 300
 LONGEST_NAME = 64
 SKEW_S = 10
 """A clock may be this far from ours: FAPI 2.0 section 5.3.2.1 asks for 10 s and forbids more than 60 s."""
-PRUNE_EVERY_S = 60.0
 JTI = re.compile(r"[\x20-\x7e]{1,256}")
 
 authentications = Counter(
@@ -123,14 +120,13 @@ def _decoys() -> dict[str, Any]:
 class ClientAuthentication:
     """Authenticates the client of a token or introspection request. Thread-safe."""
 
-    def __init__(self, directory: Directory, database: Database, secret_key: SecretKey, published: PublishedKeys) -> None:
+    def __init__(self, directory: Directory, once: Once, secret_key: SecretKey, published: PublishedKeys) -> None:
         self._directory = directory
-        self._database = database
+        self._once = once
         self._secret_key = secret_key
         self._published = published
         # An assertion that no key can have signed is held against one of these, so that it takes as long as another.
         self._decoys = _decoys()
-        self._pruned = -math.inf
 
     def authenticate(self, headers: Headers, form: Mapping[str, str]) -> AuthenticatedClient:
         """Raises Authlib's `InvalidClientError` or `InvalidRequestError`, and `database_unavailable`."""
@@ -199,14 +195,13 @@ class ClientAuthentication:
         """Durable at once: an assertion is spent whatever becomes of the request."""
         # Twice: it is taken for so long after its exp, and a replica's clock may be so far behind that of one which forgets it.
         until = datetime.fromtimestamp(claims["exp"], UTC) + timedelta(seconds=2 * SKEW_S)
-        try:
-            with self._database.transaction() as session:
-                if time.monotonic() - self._pruned > PRUNE_EVERY_S:
-                    session.execute(delete(UsedAssertion).where(UsedAssertion.expires_at < now()))
-                    self._pruned = time.monotonic()
-                session.add(UsedAssertion(client_id=client.id, jti=claims["jti"], expires_at=until))
-        except IntegrityError as error:
-            raise ClientNotAuthenticated("The jti of the assertion was used before.") from error
+        if not self._once.use(digest_of_assertion(client.id, claims["jti"]), until):
+            raise ClientNotAuthenticated("The jti of the assertion was used before.")
+
+
+def digest_of_assertion(client_id: str, jti: str) -> bytes:
+    """What may come once: the `jti` of this client (RFC 7523 section 3)."""
+    return sha256(f"assertion\n{client_id}\n{jti}".encode()).digest()
 
 
 def hash_of_secret(key: SecretKey, client_id: str, secret: str) -> bytes:

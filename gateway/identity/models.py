@@ -64,17 +64,10 @@ class Client(Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy reads it as it stands
 
 
-class UsedAssertion(Base):
-    """The `jti` of a client assertion that was accepted, until it expires: each is good once (RFC 7523 section 3)."""
-
-    __tablename__ = "used_assertions"
-    client_id: Mapped[str] = mapped_column(primary_key=True)
-    jti: Mapped[str] = mapped_column(primary_key=True)
-    expires_at: Mapped[datetime] = mapped_column(index=True)
-
-
 class UsedProof(Base):
-    """A DPoP proof that was used, by the hash of its key and `jti`, until it has expired: each is good once (RFC 9449 section 11.1)."""
+    """What proved somebody and is good once, by its hash, until it has expired: a DPoP proof by its key and `jti` (RFC 9449 section 11.1),
+    a client's assertion (RFC 7523 section 3), an ID token.
+    """
 
     __tablename__ = "used_proofs"
     digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)

@@ -49,7 +49,7 @@ class Proofs:
     def __init__(self, issuer: str, nonce_key: SecretKey, database: Database) -> None:
         self._nonces = Nonces(nonce_key)
         self._reader = ProofReader(issuer, self._nonces)
-        self._once = Once(database)
+        self.once = Once(database)
         self._seen = Seen(AHEAD_S + BEHIND_S, MOST_REMEMBERED)
 
     @property
@@ -70,5 +70,5 @@ class Proofs:
 
     def use_everywhere(self, proof: Proof) -> None:
         """Use up a proof at all replicas, durably. Blocks. Raises `ProofRefused`, `database_unavailable`."""
-        if not self._once.use(proof.digest, datetime.fromtimestamp(proof.expires_at, UTC)):
+        if not self.once.use(proof.digest, datetime.fromtimestamp(proof.expires_at, UTC)):
             raise ProofRefused(REPLAYED)

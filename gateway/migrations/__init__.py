@@ -33,15 +33,15 @@ METADATA: tuple[MetaData, ...] = (Base.metadata, ConsentBase.metadata)
 """All tables of the database."""
 
 
-def upgrade(database_url: str) -> None:
-    """Bring the database to the newest schema. Idempotent; each migration is one transaction on PostgreSQL.
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Bring the database to the newest schema, or that of `revision`. Idempotent; each migration is one transaction on PostgreSQL.
 
     On PostgreSQL it waits at most a few seconds for a lock, rather than queue in front of everybody (`lock_timeout`).
     """
     engine = open_database(database_url)
     try:
         with engine.connect() as connection:
-            command.upgrade(config(connection=connection), "head")
+            command.upgrade(config(connection=connection), revision)
     finally:
         engine.dispose()
 

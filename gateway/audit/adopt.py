@@ -5,8 +5,6 @@ The log goes on with the history that others have seen; a second one is never si
 
 from __future__ import annotations
 
-from functools import partial
-
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
@@ -27,7 +25,7 @@ def adopt(session: Session, tiles: Tiles, verifier: Verifier) -> int:
     if published.size <= tree.size:
         return 0
     try:
-        if edge_of(tree.size, partial(tiles.node, published.size)).root != tree.root:
+        if edge_of(tree.size, tiles.nodes(published.size)).root != tree.root:
             raise LogStopped(f"what is published is no continuation of the {tree.size} entries that the database has")
         leaf_hashes = _leaf_hashes(tiles, tree.size, published.size)
     except TilesDamaged as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from gateway.audit.merkle import consistency_proof, inclusion_proof
@@ -55,7 +54,7 @@ def newest(tiles: Tiles) -> Checkpoint | None:
 def path_of(tiles: Tiles, checkpoint: Checkpoint, index: int) -> list[bytes]:
     """The audit path of a leaf of its tree. Raises `audit_unavailable` if the tiles are not whole."""
     try:
-        return inclusion_proof(index, checkpoint.size, partial(tiles.node, checkpoint.size))
+        return inclusion_proof(index, checkpoint.size, tiles.nodes(checkpoint.size))
     except TilesDamaged as error:
         raise ExchangeError("audit_unavailable", "What is published of the audit log is damaged.") from error
 
@@ -74,7 +73,7 @@ def prove(tiles: Tiles, checkpoint: Checkpoint, index: int) -> Inclusion:
 def prove_consistency(tiles: Tiles, checkpoint: Checkpoint, old: int, new: int) -> list[bytes]:
     """That the tree of `new` leaves, at most the checkpoint's, begins with that of `old`. Raises as `path_of`."""
     try:
-        return consistency_proof(old, new, partial(tiles.node, checkpoint.size))
+        return consistency_proof(old, new, tiles.nodes(checkpoint.size))
     except TilesDamaged as error:
         raise ExchangeError("audit_unavailable", "What is published of the audit log is damaged.") from error
 

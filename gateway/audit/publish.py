@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from gateway.audit.grow import write_tiles
 from gateway.audit.merkle import Edge, edge_of, leaf_hash
@@ -45,7 +45,7 @@ def read_published(tiles: Tiles, verifier: Verifier) -> Published:
             raise LogStopped(f"the published checkpoint is of {checkpoint.origin}, this log is {verifier.name}")
         if not checkpoint.signed_by(verifier):
             raise LogStopped("the published checkpoint is not signed by this log's key")
-        edge = edge_of(checkpoint.size, lambda level, index: tiles.node(checkpoint.size, level, index))
+        edge = edge_of(checkpoint.size, tiles.nodes(checkpoint.size))
     except (NoteRefused, TilesDamaged) as error:
         raise LogStopped(f"what is published is damaged: {error}") from error
     if edge.root != checkpoint.root:
@@ -86,15 +86,18 @@ def publish(
     return checkpoint
 
 
+_BETWEEN = (
+    select(AuditLeaf.index, AuditLeaf.leaf_hash, AuditEntry.leaf)
+    .join_from(AuditLeaf, AuditEntry, AuditLeaf.number == AuditEntry.number)
+    .where(AuditLeaf.index >= bindparam("first"), AuditLeaf.index < bindparam("after"))
+    .order_by(AuditLeaf.index)
+)
+
+
 def _read_leaves(database: Database, first: int, after: int) -> tuple[list[bytes], list[bytes]]:
     """The leaves of these indexes and their hashes. Raises `LogStopped` if any is missing, or another than its place says."""
     with database.reading() as session:
-        rows = session.execute(
-            select(AuditLeaf.index, AuditLeaf.leaf_hash, AuditEntry.leaf)
-            .join_from(AuditLeaf, AuditEntry, AuditLeaf.number == AuditEntry.number)
-            .where(AuditLeaf.index >= first, AuditLeaf.index < after)
-            .order_by(AuditLeaf.index)
-        ).all()
+        rows = session.connection().execute(_BETWEEN, {"first": first, "after": after}).all()
     for place, (index, digest, leaf) in enumerate(rows, first):
         if index != place:
             raise LogStopped(f"the database lacks the entry of index {place}, which is not published yet")

@@ -19,12 +19,11 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Select
 
 from gateway.audit.published import Published
 from gateway.audit.record import SALTS, Entry, Receipt, next_instant, row_of, seal
-from gateway.audit.store import connect, finish, is_answered, send
+from gateway.audit.store import Store, connect
 from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 
@@ -110,7 +109,7 @@ class AuditWriter:
         self._open = False
         self._barred = 0
         self._newest: datetime | None = None
-        self._connection: Connection | None = None
+        self._store: Store | None = None
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
@@ -198,19 +197,18 @@ class AuditWriter:
             return
         try:
             if self._newest is None:  # asked for once: from then on this process knows what it has written itself
-                connection = self._connected()
-                with connection.begin():
+                with self._engine.connect() as connection:
                     self._newest = next_instant(connection)
             self._newest = max(now(), self._newest)
             batch.add(taken, self._newest, self._barred)
         except Exception as error:  # noqa: BLE001 - see `_fail`
             self._fail(error, taken)
-            if self._newest is None:  # nothing is under way yet, and the connection may be what fails
-                self._disconnect()
 
     def _send(self, batch: _Batch) -> None:
         try:
-            send(self._connected(), batch.rows, batch.spans, self._guard())
+            if self._store is None:
+                self._store = connect(self._engine)
+            self._store.send(batch.rows, batch.spans, self._guard())
         except Exception as error:  # noqa: BLE001 - see `_fail`
             self._fail(error, batch.waiters)
             self._disconnect()
@@ -218,10 +216,10 @@ class AuditWriter:
 
     def _finish(self, batch: _Batch, following: _Batch) -> None:
         try:
-            assert self._connection is not None  # that by which it was sent
-            while not is_answered(self._connection, LOOKS_AGAIN_S):
+            assert self._store is not None  # that by which it was sent
+            while not self._store.is_answered(LOOKS_AGAIN_S):
                 self._add_to(following)
-            finish(self._connection)
+            self._store.finish()
         except Exception as error:  # noqa: BLE001 - see `_fail`
             self._fail(error, batch.waiters)
             self._disconnect()
@@ -233,18 +231,10 @@ class AuditWriter:
         log.warning("audit_unavailable", error=type(error).__name__, entries=len(waiters))
         _tell([(waiter, _unavailable()) for waiter in waiters])
 
-    def _connected(self) -> Connection:
-        """The writer's own connection, kept: a pool would ask before each use whether it lives, and tidy up after."""
-        if self._connection is None:
-            self._connection = connect(self._engine)
-        return self._connection
-
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(SQLAlchemyError):
-                connection.invalidate()
-                connection.close()
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
 
 
 def _tell(outcomes: Sequence[_Outcome]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from functools import partial
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -21,7 +21,7 @@ from gateway.errors import ExchangeError
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_S = 0.4
+INTERVAL_S = 0.5
 MOST_BATCHES = 4
 """Transactions before a checkpoint: what comes faster than that is in the next one."""
 size_gauge = Gauge("exchange_audit_log_size", "Entries in the published tree, as this replica last saw it.")
@@ -100,10 +100,7 @@ class Sequencer:
 
     def _grow(self) -> Checkpoint | None:
         published = read_published(self.tiles, self.signer.verifier)
-        with self._database.reading() as session:
-            tree = look(session)
-        hold_against(published, tree)
-        tree = self._sequence(tree, published)
+        tree = self._sequence(published)
         if tree.size == published.size:
             return None
         checkpoint = publish(self._database, self.tiles, published, tree, self.signer, self._cosigned)
@@ -114,17 +111,20 @@ class Sequencer:
     def _cosigned(self, checkpoint: Checkpoint) -> Checkpoint:
         return self.witnesses.cosigned(checkpoint) if self.witnesses is not None else checkpoint
 
-    def _sequence(self, tree: Tree, published: Published) -> Tree:
-        """The tree with what waits in it. Raises `LogStopped` if what waits has gone."""
+    def _sequence(self, published: Published) -> Tree:
+        """The tree with what waits in it. Raises `LogStopped` if it does not go on as what is published, or what waits has gone."""
+        size = -1
         for _ in range(MOST_BATCHES):
-            if not tree.more:
+            try:
+                tree = sequence(self._database, published.size, check=partial(hold_against, published))
+            except Overtaken:
                 break
-            with suppress(Overtaken):
-                sequence(self._database, published.size)
-            with self._database.reading() as session:
-                before, tree = tree, look(session)
-            if tree.size == before.size:  # another replica is at it
-                break
+            if not tree.more or tree.size == size:  # the second: another replica is at it
+                return tree
+            size = tree.size
+        with self._database.reading() as session:
+            tree = look(session)
+        hold_against(published, tree)
         return tree
 
     def _run(self) -> None:

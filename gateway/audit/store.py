@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
-from sqlalchemy import BigInteger, Connection, Engine, Integer, LargeBinary, Select, String, insert
+from sqlalchemy import BigInteger, Engine, Integer, LargeBinary, Select, String, insert
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.models import AuditEntry, AuditPending, PublishedRange
 from gateway.database import Moment
@@ -25,84 +27,101 @@ from gateway.database import Moment
 Row = dict[str, Any]
 
 
-def connect(engine: Engine) -> Connection:
-    """A connection for `send` and `finish`, one after the other."""
-    if engine.dialect.name == "postgresql":
-        return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    return engine.connect()
-
-
 class Refused(Exception):
     """The guard found no row, and nothing was written."""
 
 
-def send(connection: Connection, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
-    """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none; `finish` says which.
+class Store(Protocol):
+    """A connection of its own, kept: a pool would ask before each use whether it lives, and tidy up after.
 
-    With a `guard` none, unless that query finds a row in the same transaction. PostgreSQL works on it when this returns; SQLite has
-    done it, and raises `Refused` here.
+    `send`, then `finish`, one after the other.
     """
-    transaction = connection.begin()
-    if connection.dialect.name == "postgresql":
-        _send(_driver(connection), connection.info, _one_statement(guard), [*_arrays(AuditEntry, entries), *_arrays(PublishedRange, spans)])
-        return
-    with transaction:
-        if guard is not None and connection.execute(guard).first() is None:
+
+    def send(self, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
+        """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none; `finish` says
+        which. With a `guard` none, unless that query finds a row in the same transaction.
+
+        PostgreSQL works on it when this returns; SQLite has done it, and raises `Refused` here. Raises psycopg's or SQLAlchemy's errors.
+        """
+
+    def is_answered(self, within_s: float) -> bool:
+        """True if `finish` need not wait any more; False after so long."""
+
+    def finish(self) -> None:
+        """Return when what was sent is durable. Raises `Refused`, psycopg's `Error`."""
+
+    def close(self) -> None: ...
+
+
+def connect(engine: Engine) -> Store:
+    return _Postgres(engine) if engine.dialect.name == "postgresql" else _Sqlite(engine)
+
+
+class _Sqlite:
+    def __init__(self, engine: Engine) -> None:
+        self._connection = engine.connect()
+
+    def send(self, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
+        with self._connection.begin():
+            if guard is not None and self._connection.execute(guard).first() is None:
+                raise Refused
+            if entries:
+                numbers = self._connection.scalars(insert(AuditEntry).returning(AuditEntry.number), entries)
+                self._connection.execute(insert(AuditPending), [{"number": number} for number in numbers])
+            if spans:
+                self._connection.execute(insert(PublishedRange), spans)
+
+    def is_answered(self, within_s: float) -> bool:  # noqa: ARG002 - as the other has it
+        return True
+
+    def finish(self) -> None:
+        """It is."""
+
+    def close(self) -> None:
+        with suppress(SQLAlchemyError):
+            self._connection.invalidate()
+            self._connection.close()
+
+
+class _Postgres:
+    """By libpq's own calls: a statement outside a transaction is one by itself."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._pooled = engine.raw_connection()
+        driver = self._pooled.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        self._driver: PGconn = driver.pgconn
+        self._prepared: list[bytes] = []
+        self._answer = select.poll()
+        self._answer.register(self._driver.socket, select.POLLIN)
+
+    def send(self, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
+        statement = _one_statement(guard)
+        if statement not in self._prepared:  # another guard is another statement: few in the life of a process
+            self._prepared.append(statement)
+            _require(self._driver.prepare(b"audit_%d" % len(self._prepared), statement))
+        name = b"audit_%d" % (1 + self._prepared.index(statement))
+        arrays = [*_arrays(AuditEntry, entries), *_arrays(PublishedRange, spans)]
+        self._driver.send_query_prepared(name, arrays, [Format.BINARY] * len(arrays))
+
+    def is_answered(self, within_s: float) -> bool:
+        return bool(self._answer.poll(within_s * 1000))
+
+    def finish(self) -> None:
+        while self._driver.is_busy():
+            self._answer.poll()  # who waits lets go of the interpreter
+            self._driver.consume_input()
+        result = self._driver.get_result()
+        assert result is not None
+        while self._driver.get_result() is not None:  # none is its end
+            pass
+        if _require(result).get_value(0, 0) != b"t":
             raise Refused
-        if entries:
-            numbers = connection.scalars(insert(AuditEntry).returning(AuditEntry.number), entries)
-            connection.execute(insert(AuditPending), [{"number": number} for number in numbers])
-        if spans:
-            connection.execute(insert(PublishedRange), spans)
 
-
-def is_answered(connection: Connection, within_s: float) -> bool:
-    """True if `finish` need not wait any more; False after so long. Raises psycopg's `Error`."""
-    return connection.get_transaction() is None or bool(_answer_of(_driver(connection)).poll(within_s * 1000))
-
-
-def finish(connection: Connection) -> None:
-    """Return when what was sent is durable. Raises `Refused`, psycopg's `Error`."""
-    transaction = connection.get_transaction()
-    if transaction is None:  # SQLite
-        return
-    with transaction:
-        if _result(_driver(connection)).get_value(0, 0) != b"t":
-            raise Refused
-
-
-def _driver(connection: Connection) -> PGconn:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver.pgconn
-
-
-def _send(driver: PGconn, kept: dict[Any, Any], statement: bytes, arrays: list[bytes]) -> None:
-    """Start the one statement; `kept` is what is kept with the driver's connection. Raises psycopg's `Error`."""
-    prepared = kept.setdefault("audit", [])
-    if statement not in prepared:  # another guard is another statement: few in the life of a process
-        prepared.append(statement)
-        _require(driver.prepare(b"audit_%d" % len(prepared), statement))
-    name = b"audit_%d" % (1 + prepared.index(statement))
-    driver.send_query_prepared(name, [*arrays], [Format.BINARY] * len(arrays))
-
-
-def _answer_of(driver: PGconn) -> select.poll:
-    answer = select.poll()
-    answer.register(driver.socket, select.POLLIN)
-    return answer
-
-
-def _result(driver: PGconn) -> PGresult:
-    """The answer, when it is there; who waits for it lets go of the interpreter."""
-    while driver.is_busy():
-        _answer_of(driver).poll()
-        driver.consume_input()
-    result = driver.get_result()
-    assert result is not None
-    while driver.get_result() is not None:  # none is its end
-        pass
-    return _require(result)
+    def close(self) -> None:
+        with suppress(SQLAlchemyError, psycopg.Error):
+            self._pooled.invalidate()
+            self._pooled.close()
 
 
 def _require(result: PGresult) -> PGresult:

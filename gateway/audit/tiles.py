@@ -21,7 +21,7 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from gateway.audit.merkle import HASH, whole_root
+from gateway.audit.merkle import HASH, Node, whole_root
 
 WIDTH = 256
 LEVELS = 8
@@ -112,17 +112,21 @@ class Tiles:
         if width == WIDTH:
             shutil.rmtree(self.folder / f"{path}.p", ignore_errors=True)
 
-    def node(self, size: int, level: int, index: int) -> bytes:
-        """A node of the tree of `size` leaves, which are published. Raises `TilesDamaged`."""
-        tile_level, row = divmod(level, LEVELS)
-        at = index << row
-        number = at // WIDTH
-        width = min(WIDTH, (size >> (LEVELS * tile_level)) - number * WIDTH)
-        place = (at % WIDTH) >> row
-        if width == WIDTH:
-            return self._whole(tile_level, number)[row][place]
-        hashes = self.hashes(tile_level, number, width)
-        return whole_root(hashes[place << row : (place + 1) << row])
+    def nodes(self, size: int) -> Node:
+        """The nodes of the tree of `size` leaves, which are published; a tile at its edge is read once. It raises `TilesDamaged`."""
+        partial = lru_cache(self.hashes)
+
+        def node(level: int, index: int) -> bytes:
+            tile_level, row = divmod(level, LEVELS)
+            at = index << row
+            number = at // WIDTH
+            width = min(WIDTH, (size >> (LEVELS * tile_level)) - number * WIDTH)
+            place = (at % WIDTH) >> row
+            if width == WIDTH:
+                return self._whole(tile_level, number)[row][place]
+            return whole_root(partial(tile_level, number, width)[place << row : (place + 1) << row])
+
+        return node
 
     def hashes(self, level: int, number: int, width: int) -> list[bytes]:
         """Those of a tile. Raises `TilesDamaged` if they are not all there."""
@@ -149,16 +153,21 @@ class Tiles:
     def _write(self, path: str, content: bytes) -> None:
         """Raises `OSError`."""
         place = self.folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
         try:
-            with partial.open("xb") as file:
+            try:
+                file = partial.open("xb")
+            except FileNotFoundError:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                file = partial.open("xb")
+            with file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(place)
-        finally:
+        except BaseException:
             partial.unlink(missing_ok=True)
+            raise
         self._unflushed.add(place.parent)
 
     def _flush(self) -> None:

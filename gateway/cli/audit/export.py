@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gateway.audit import verify
-from gateway.audit.merkle import inclusion_proof
+from gateway.audit.merkle import Node, inclusion_proof
 from gateway.audit.tiles import ENTRIES, LEVELS, WIDTH, Tiles, tile_path
 from gateway.cli.audit.searching import Actor, Contract, Dataset, Decision, Kind, Organization, Purpose, Since, Until, found
 from gateway.cli.audit.verifying import Exchange
@@ -109,6 +109,7 @@ def _write_bundle(path: Path, source: Exchange, key: str, items: Iterator[Item],
     size, _, _ = verify.checkpoint(note.decode(), vkey)
     what = "all of it" if whole else "those entries that a search has found, each with its proof"
     tiles = Fetched(source)
+    nodes = tiles.nodes(size)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("README.txt", README.format(origin=vkey.partition("+")[0], size=size, what=what))
         bundle.writestr("key", vkey + "\n")
@@ -117,7 +118,7 @@ def _write_bundle(path: Path, source: Exchange, key: str, items: Iterator[Item],
         with bundle.open("entries.jsonl", "w", force_zip64=True) as lines:
             # What came into the log after the checkpoint is not proved by it.
             for item in (item for item in items if item["index"] is not None and item["index"] < size):
-                lines.write(_line(item, proof=None if whole else _proof(tiles, size, item["index"])))
+                lines.write(_line(item, proof=None if whole else _proof(nodes, size, item["index"])))
         for level, number, width in _tiles_of(size) if whole else ():
             found_tile = tiles.read_tile(level, number, width)
             if found_tile is None:
@@ -125,8 +126,8 @@ def _write_bundle(path: Path, source: Exchange, key: str, items: Iterator[Item],
             bundle.writestr(tile_path(level, number, width), found_tile)
 
 
-def _proof(tiles: Tiles, size: int, index: int) -> list[str]:
-    return [base64.b64encode(step).decode("ascii") for step in inclusion_proof(index, size, lambda level, at: tiles.node(size, level, at))]
+def _proof(nodes: Node, size: int, index: int) -> list[str]:
+    return [base64.b64encode(step).decode("ascii") for step in inclusion_proof(index, size, nodes)]
 
 
 def _tiles_of(size: int) -> Iterator[tuple[int | str, int, int]]:

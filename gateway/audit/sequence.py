@@ -46,7 +46,7 @@ class Tree:
 _LEAVES, _PENDING, _TREE, _ENTRIES = (cast(Table, model.__table__) for model in (AuditLeaf, AuditPending, AuditTree, AuditEntry))
 
 
-# The statements are made once, of tables: making them anew costs more than the database takes for them, twice a second.
+# The statements are made once, of tables: making them anew costs more than the database takes for them.
 def _look() -> Select[Any]:
     waiting = exists(select(_PENDING.c.number)).label("more")
     return select(_TREE.c.size, _TREE.c.root, _TREE.c.edge, _TREE.c.published, waiting).where(_TREE.c.id == 1)

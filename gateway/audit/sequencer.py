@@ -1,4 +1,4 @@
-"""The thread that grows the log: twice a second, what waits gets its place, its tiles and a checkpoint. Nothing where nothing waits."""
+"""The thread that grows the log: more than once a second, what waits gets its place, its tiles and a checkpoint. Nothing where nothing waits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gateway.errors import ExchangeError
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_S = 0.5
+INTERVAL_S = 0.7
 MOST_BATCHES = 4
 """Transactions before a checkpoint: what comes faster than that is in the next one."""
 size_gauge = Gauge("exchange_audit_log_size", "Entries in the published tree, as this replica last saw it.")

@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import not_, select
+from sqlalchemy import Row, not_, select
 from sqlalchemy.orm import Session
 
 from gateway.access.models import EngineReport, PolicyPreview, PolicyRevision
@@ -126,9 +126,9 @@ def report(session: Session, instance: str, revision_id: str, change: int, state
 def settle(database: Database, revision_id: str, change: int, *, in_time: bool) -> Verdict:
     """Look whether the engines have it, and write down what that comes to, once. Raises `barrier_pending` when it goes back."""
     with database.reading() as session:
-        revision = session.get_one(PolicyRevision, revision_id)
-        if _settled(revision, change):
-            return Verdict.ACTIVE if revision.state == "active" else Verdict.BACK
+        state = session.execute(select(PolicyRevision.state, PolicyRevision.change).where(PolicyRevision.id == revision_id)).one()
+        if _settled(state, change):
+            return Verdict.ACTIVE if state.state == "active" else Verdict.BACK
         if _judge(session, change, in_time=in_time)[0] is Verdict.WAIT:
             return Verdict.WAIT
     with database.transaction() as session:
@@ -143,7 +143,7 @@ def settle(database: Database, revision_id: str, change: int, *, in_time: bool) 
         return verdict
 
 
-def _settled(revision: PolicyRevision, change: int) -> bool:
+def _settled(revision: PolicyRevision | Row[str, int | None], change: int) -> bool:
     return revision.state != "activating" or revision.change != change
 
 

@@ -173,7 +173,7 @@ class Access:
         facts = gather(question, self.people, at)
         answer = self._ask(facts)
         if answer.revision != self._revision:
-            raise ExchangeError("policy_switching", headers={"Retry-After": "1"})
+            raise _switching()
         decision = _obey(answer, question, at, orjson.dumps(facts))
         self._store(question, decision, at)
         computed.labels(question.action, str(decision.allow).lower()).inc()
@@ -187,17 +187,14 @@ class Access:
 
     def _ask(self, facts: dict[str, object]) -> Answer:
         """Raises `policy_switching` if the engine does not take what has just become active in its time, `policy_unavailable`."""
-        try:
-            return self._evaluated(facts)
-        except PolicyUnavailable as error:
-            if not self.switch.turning:
-                raise _unavailable(error) from error
-            if not self.switch.wait():
-                raise ExchangeError("policy_switching", headers={"Retry-After": "1"}) from error
-        try:
-            return self._evaluated(facts)
-        except PolicyUnavailable as error:
-            raise _unavailable(error) from error
+        while True:
+            if self.switch.turning and not self.switch.wait():
+                raise _switching()
+            try:
+                return self._evaluated(facts)
+            except PolicyUnavailable as error:
+                if not self.switch.turning:  # else it has turned while the engine was asked
+                    raise _unavailable(error) from error
 
     def _evaluated(self, facts: dict[str, object]) -> Answer:
         with seconds.time():
@@ -242,6 +239,10 @@ class Access:
                     consumer=contract.consumer_id if contract else (caller.organization_id if caller else None),
                 ),
             )
+
+
+def _switching() -> ExchangeError:
+    return ExchangeError("policy_switching", headers={"Retry-After": "1"})
 
 
 def _unavailable(error: PolicyUnavailable) -> ExchangeError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 SWITCH_S = 1.0
-"""How long a question waits for the engine to take a revision that has just become active, in seconds."""
+"""Until so many seconds after a revision has become active questions wait for the engine to take it."""
 
 
 class Switch:
@@ -16,6 +17,7 @@ class Switch:
         self._wanted: str | None = None
         self._has: str | None = None
         self._turning = False
+        self._since = 0.0
 
     @property
     def turning(self) -> bool:
@@ -27,6 +29,7 @@ class Switch:
         with self._changed:
             self._wanted = revision
             self._turning = self._has != revision
+            self._since = time.monotonic()
 
     def has(self, revision: str | None) -> None:
         """The engine answers by this revision now; None: by none."""
@@ -36,6 +39,6 @@ class Switch:
             self._changed.notify_all()
 
     def wait(self) -> bool:
-        """Whether the engine has it, in `SWITCH_S` at the latest."""
+        """Whether the engine has it, `SWITCH_S` after the turn at the latest."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._turning, SWITCH_S)
+            return self._changed.wait_for(lambda: not self._turning, max(0.0, self._since + SWITCH_S - time.monotonic()))

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 
 import anyio.to_thread
 import structlog
+from anyio import CapacityLimiter
 from sqlalchemy.orm import Session
 
 from consent.erasure import ErasedSubjects
@@ -45,6 +46,8 @@ from gateway.streams.views import Allows, Judgements, Stamp, SubjectSecrets, Vie
 log = structlog.get_logger(__name__)
 
 KEPT_VIEWS = 10_000
+DECIDING_AT_ONCE = 4
+"""New decisions of streams: after a change of policy all ask, and in each other's way nobody gets on, nor does what the change waits for."""
 FORGOTTEN_S = 5.0
 """Seconds in which the event loop comes to forgetting whoever was erased."""
 MEBIBYTE = 1024 * 1024
@@ -100,6 +103,7 @@ class Streams:
         self._wake = asyncio.Event()
         self._permits: OrderedDict[tuple[str, str], Permit] = OrderedDict()
         self._deciding = Shared[tuple[object, ...], Decision]()
+        self._deciders = CapacityLimiter(DECIDING_AT_ONCE)
         self._shapes: dict[bytes, Shape] = {}
         self._buckets: dict[str, Bucket] = {}
 
@@ -175,7 +179,7 @@ class Streams:
     async def decided(self, question: Question) -> Decision:
         """A new decision; readers that ask the same at once share one, and so one view. Raises what `Access.decide` raises."""
         key = (self.stamp.value, question.key)  # a decision that was begun before a forbidding change is nobody's who comes after it
-        return await self._deciding.ask(key, lambda: anyio.to_thread.run_sync(self._decide, question))
+        return await self._deciding.ask(key, lambda: anyio.to_thread.run_sync(self._decide, question, limiter=self._deciders))
 
     def _decide(self, question: Question) -> Decision:
         return self.access.decide(

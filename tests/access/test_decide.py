@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +17,7 @@ from sqlalchemy import func, select
 from gateway.access.decide import Access
 from gateway.access.decision import Answer, PolicyUnavailable
 from gateway.access.models import DecisionRow
+from gateway.access.switch import SWITCH_S
 from gateway.audit.denials import Denials
 from gateway.audit.models import AuditEntry
 from gateway.audit.release import AuditWriter
@@ -148,7 +151,35 @@ def test_another_policy_forgets_every_decision_and_answers_of_the_old_one_do_not
     with pytest.raises(ExchangeError) as refused:
         room.ask()
     assert refused.value.code == "policy_switching"
+    assert room.engine.asked == 1
+
+    room.access.switch.has("pol_2")
+    with pytest.raises(ExchangeError) as refused:
+        room.ask()
+    assert refused.value.code == "policy_switching"
     assert room.ask().revision == "pol_2"
+
+
+def test_questions_wait_for_the_engine_together_and_not_one_after_another(room: Room) -> None:
+    room.change("policy_activated", "pol_2")
+    began = time.monotonic()
+    for _ in range(5):
+        with pytest.raises(ExchangeError) as refused:
+            room.ask()
+        assert refused.value.code == "policy_switching"
+    assert SWITCH_S <= time.monotonic() - began < 2 * SWITCH_S
+    assert room.engine.asked == 0
+
+
+def test_a_question_that_waits_is_answered_as_soon_as_the_engine_has_the_revision(room: Room) -> None:
+    room.engine.answers = [answer(revision="pol_2")]
+    room.change("policy_activated", "pol_2")
+    took = threading.Timer(0.2, room.access.switch.has, ["pol_2"])
+    took.start()
+    began = time.monotonic()
+    assert room.ask().revision == "pol_2"
+    assert 0.1 < time.monotonic() - began < SWITCH_S
+    took.join()
 
 
 def test_no_answer_is_a_no_and_is_not_remembered(room: Room) -> None:

@@ -1,4 +1,4 @@
-"""The thread that grows the log: more than once a second, what waits gets its place, its tiles and a checkpoint. Nothing where nothing waits."""
+"""The thread that grows the log: more than once a second what waits, if anything does, gets its place, its tiles and a checkpoint."""
 
 from __future__ import annotations
 

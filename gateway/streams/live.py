@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 KEPT_VIEWS = 10_000
 DECIDING_AT_ONCE = 4
-"""New decisions of streams: after a change of policy all ask, and in each other's way nobody gets on, nor does what the change waits for."""
+"""New decisions of streams. After a change of policy all ask: more at once would only hold up each other, and what the change waits for."""
 FORGOTTEN_S = 5.0
 """Seconds in which the event loop comes to forgetting whoever was erased."""
 MEBIBYTE = 1024 * 1024

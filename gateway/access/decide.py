@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import structlog
 from prometheus_client import Counter, Histogram
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from gateway.access.decision import Action, Answer, Decision, PolicyEngine, PolicyUnavailable
@@ -46,6 +47,9 @@ MOST_KEPT = 50_000
 computed = Counter("exchange_decisions_total", "Decisions computed, by action and answer.", ["action", "allow"])
 unavailable = Counter("exchange_decisions_unavailable_total", "Questions that no engine answered.")
 seconds = Histogram("exchange_decision_seconds", "Time of the policy engine for one decision, in seconds.")
+
+
+_ADD = insert(DecisionRow)
 
 
 class Access:
@@ -204,24 +208,23 @@ class Access:
         caller, contract = question.caller, question.contract
         about = contract.id if contract and contract.id else None
         with self._database.transaction() as session:
-            session.add(
-                DecisionRow(
-                    id=decision.id,
-                    at=at,
-                    action=question.action,
-                    client_id=caller.actor if caller else None,
-                    organization_id=caller.organization_id if caller else None,
-                    dataset_slug=question.dataset.slug,
-                    contract_id=about,
-                    purpose=question.purpose,
-                    facts=decision.facts,
-                    allow=decision.allow,
-                    reasons=list(decision.reasons),
-                    obligations=list(decision.obligations),
-                    revision=decision.revision,
-                    until=decision.until,
-                ),
-            )
+            row = {
+                "id": decision.id,
+                "at": at,
+                "action": question.action,
+                "client_id": caller.actor if caller else None,
+                "organization_id": caller.organization_id if caller else None,
+                "dataset_slug": question.dataset.slug,
+                "contract_id": about,
+                "purpose": question.purpose,
+                "facts": decision.facts,
+                "allow": decision.allow,
+                "reasons": list(decision.reasons),
+                "obligations": list(decision.obligations),
+                "revision": decision.revision,
+                "until": decision.until,
+            }
+            session.connection().execute(_ADD, row)  # as a row, for which no object need be kept
             record(
                 session,
                 Entry(

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import orjson
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Pool, Table, bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from gateway.audit.models import AuditEntry, AuditPending
@@ -94,18 +95,35 @@ def record(session: Session, entry: Entry) -> Receipt:
     """Append the entry within the caller's transaction: what happened and its entry are durable together or not at all."""
     at = next_instant(session.connection())
     sealed = seal(entry, rfc3339(at))
-    number = session.scalars(insert(AuditEntry).returning(AuditEntry.number), [row_of(entry, at, sealed)]).one()
-    session.execute(insert(AuditPending), [{"number": number}])
+    connection, row = session.connection(), row_of(entry, at, sealed)
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ADD, row)
+    else:
+        connection.execute(insert(_PENDING), {"number": connection.execute(_ADD_ONE, row).scalar_one()})
     return Receipt(sealed.leaf_hash)
 
 
+_ENTRIES, _PENDING = cast(Table, AuditEntry.__table__), cast(Table, AuditPending.__table__)
+_ADD_ONE = (
+    insert(_ENTRIES).values({name: bindparam(name) for name, _ in _ENTRIES.c.items() if name != "number"}).returning(_ENTRIES.c.number)
+)
+_ADD = insert(_PENDING).from_select(["number"], select(_ADD_ONE.cte("added").c.number))
+"""Both in one statement: SQLite has none for that."""
+
+
 def next_instant(connection: Connection) -> datetime:
-    """This instant, or the newest entry's if the clock was set back: the log's time does not go back."""
-    newest = connection.execute(_NEWEST).scalar()
-    return now() if newest is None else max(now(), newest)
+    """This instant, or the newest entry's if the clock was set back: the log's time does not go back.
+
+    The database is asked once: from then on this process knows what it has written itself.
+    """
+    pool = connection.engine.pool
+    newest = _newest.get(pool) or connection.execute(_NEWEST).scalar()
+    at = _newest[pool] = now() if newest is None else max(now(), newest)
+    return at
 
 
-_NEWEST = select(AuditEntry.at).order_by(AuditEntry.number.desc()).limit(1)
+_NEWEST = select(_ENTRIES.c.at).order_by(_ENTRIES.c.number.desc()).limit(1)
+_newest: WeakKeyDictionary[Pool, datetime] = WeakKeyDictionary()
 
 
 def seal(entry: Entry, at: str, salts: bytes | None = None) -> Sealed:

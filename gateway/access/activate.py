@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from sqlalchemy import Row, not_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from gateway.access.models import EngineReport, PolicyPreview, PolicyRevision
 from gateway.access.revisions import IN_FORCE
@@ -35,6 +35,8 @@ from gateway.notices.feed import notify
 SETTLED_S = 10.0
 """Seconds after which an activation is settled by what the engines have said until then."""
 LOOK_S = 0.02
+WITHOUT_CONTENT = (defer(PolicyRevision.files), defer(PolicyRevision.vetting))
+"""What a revision says is long, and its state is all that is looked at."""
 ROLE = "privacy_officer"
 
 Affected = Sequence[Mapping[str, Any]]
@@ -132,7 +134,7 @@ def settle(database: Database, revision_id: str, change: int, *, in_time: bool) 
         if _judge(session, change, in_time=in_time)[0] is Verdict.WAIT:
             return Verdict.WAIT
     with database.transaction() as session:
-        locked = session.get_one(PolicyRevision, revision_id, with_for_update=True)
+        locked = session.get_one(PolicyRevision, revision_id, with_for_update=True, options=WITHOUT_CONTENT)
         if _settled(locked, change):
             return Verdict.ACTIVE if locked.state == "active" else Verdict.BACK
         verdict, lacking = _judge(session, change, in_time=in_time)
@@ -165,7 +167,7 @@ def _judge(session: Session, change: int, *, in_time: bool) -> tuple[Verdict, li
 
 
 def _finish(session: Session, revision: PolicyRevision) -> None:
-    former = session.get_one(PolicyRevision, revision.replaces, with_for_update=True)
+    former = session.get_one(PolicyRevision, revision.replaces, with_for_update=True, options=WITHOUT_CONTENT)
     former.state = "retired"
     revision.state, revision.activated_at = "active", now()
     record(session, entry(revision, "activated", None, {"replaces": former.id}))
@@ -177,7 +179,7 @@ def _finish(session: Session, revision: PolicyRevision) -> None:
 
 
 def _go_back(session: Session, revision: PolicyRevision, lacking: list[dict[str, str]]) -> None:
-    former = session.get_one(PolicyRevision, revision.replaces, with_for_update=True)
+    former = session.get_one(PolicyRevision, revision.replaces, with_for_update=True, options=WITHOUT_CONTENT)
     revision.state = "approved" if revision.activated_at is None else "retired"
     revision.problem, revision.affected = {"at": rfc3339(now()), "instances": lacking}, None
     former.change = note(session, "policy_activated", former.id)

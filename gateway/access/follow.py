@@ -115,11 +115,11 @@ class Activation:
             raise
 
     def _has(self, target: _Target) -> None:
+        if target.activating:  # first, for all questions that wait come as soon as they are told
+            self._report(target, "has", "")
         self.revision, self.left_behind, self._changed = target.revision, False, False
         self._told(target.revision)
         log.info("policy_active", revision=target.revision)
-        if target.activating:
-            self._report(target, "has", "")
 
     def _lacks(self, target: _Target | None, error: PolicyUnavailable) -> None:
         if self._wanted.is_set() or target is None:

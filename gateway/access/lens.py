@@ -146,6 +146,13 @@ def pseudonym(key: bytes, epoch: int, secret: bytes) -> str:
     return b64(hmac.digest(key, epoch.to_bytes(8, "big", signed=True) + secret, hashlib.sha256)[:16])
 
 
+def shape_key(obligations: tuple[dict[str, Any], ...], dataset: DatasetView) -> bytes:
+    """The key of the shape that these make: what a hundred contracts share need be compiled once."""
+    guarded = dataset.classification in GUARDED
+    identity = orjson.dumps([obligations, guarded, dataset.slug, sorted(dataset.schemas)], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(identity).digest()
+
+
 def compile_shape(obligations: tuple[dict[str, Any], ...], dataset: DatasetView) -> Shape:
     """Compile the field obligations of an allowing decision. Raises `Refusal` for one that cannot be carried out: deny."""
     guarded = dataset.classification in GUARDED
@@ -157,9 +164,8 @@ def compile_shape(obligations: tuple[dict[str, Any], ...], dataset: DatasetView)
     )
     periods = [rule.pseudonym_period_ms for rule in rules if rule.kind == "pseudonymise"]
     buckets = [rule.bucket_ms for rule in rules if rule.bucket_ms is not None]
-    identity = orjson.dumps([obligations, guarded, dataset.slug, sorted(dataset.schemas)], option=orjson.OPT_SORT_KEYS)
     return Shape(
-        key=hashlib.sha256(identity).digest(),
+        key=shape_key(obligations, dataset),
         fields={
             number: compile_fields(rules, schema, subject_pointer=dataset.subject_pointer, allow_list=guarded)
             for number, schema in dataset.schemas.items()

@@ -18,7 +18,7 @@ from gateway.access.decide import Access
 from gateway.access.decision import Decision
 from gateway.access.facts import Question
 from gateway.access.fields import period_ms
-from gateway.access.lens import Lens, Refusal, Shape, compile_shape, contract_key
+from gateway.access.lens import Lens, Refusal, Shape, compile_shape, contract_key, shape_key
 from gateway.audit.release import AuditWriter
 from gateway.catalog.directory import DatasetView
 from gateway.catalog.directory import Directory as Catalog
@@ -46,7 +46,7 @@ from gateway.streams.views import Allows, Judgements, Stamp, SubjectSecrets, Vie
 log = structlog.get_logger(__name__)
 
 KEPT_VIEWS = 10_000
-DECIDING_AT_ONCE = 4
+DECIDING_AT_ONCE = 3
 """New decisions of streams. After a change of policy all ask: more at once would only hold up each other, and what the change waits for."""
 FORGOTTEN_S = 5.0
 """Seconds in which the event loop comes to forgetting whoever was erased."""
@@ -196,12 +196,13 @@ class Streams:
         if found is not None:
             self._permits.move_to_end((what, decision.id))
             return found
+        key = shape_key(decision.obligations, dataset)
         try:
-            shape = compile_shape(decision.obligations, dataset)
+            shape = self._shapes.get(key) or compile_shape(decision.obligations, dataset)
         except Refusal as error:
             log.warning("obligation_refused", dataset=dataset.slug, reason=str(error))
             raise ExchangeError("policy_denied", "The policy asks for something that cannot be carried out on this dataset.") from error
-        shape = self._shapes.setdefault(shape.key, shape)
+        self._shapes[key] = shape
         view = View(
             dataset.slug,
             Lens(shape, contract_key(self.keys, what), self._attributes(dataset, contract)),

@@ -69,6 +69,7 @@ from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.browser_sessions import BrowserSessions
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory as People
+from gateway.identity.onboarding import asks_limit
 from gateway.identity.proofs import Proofs
 from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.registration import Registration
@@ -194,6 +195,7 @@ def _open_the_door(state: Any) -> None:
     state.browsers = BrowserSessions(state.settings, state.keys, state.database, state.identity, state.authorization.people)
     state.registration = Registration(state.database, state.keys, outward, state.published_keys)
     state.registrations_limit = Limits(state.settings.registrations_per_minute, "registrations")
+    state.asks_limit = asks_limit()
 
 
 def _streams(state: Any) -> Streams:

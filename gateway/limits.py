@@ -59,13 +59,14 @@ class Bucket:
 
 
 class Requests:
-    """A bucket for each caller. `name` is the policy's in the `RateLimit` headers, `whose` tells a caller what was counted.
+    """A bucket for each caller: `most` requests in so many `seconds`. `name` is the policy's in the `RateLimit` headers, `whose` tells a caller what was counted.
 
     Those that are full again are forgotten; if there are too many all the same, the oldest are, so that strangers fill no memory.
     """
 
-    def __init__(self, per_minute: int, name: str = "anonymous", whose: str = "this address") -> None:
-        self.per_minute = per_minute
+    def __init__(self, most: int, name: str = "anonymous", whose: str = "this address", *, seconds: int = 60) -> None:
+        self.most = most
+        self._seconds = seconds
         self._name = name
         self._whose = whose
         self._buckets: dict[Hashable, Bucket] = {}
@@ -77,7 +78,7 @@ class Requests:
             bucket = self._bucket(caller)
             self._require(bucket)
             bucket.take(1)
-            return {"RateLimit-Policy": self._policy, "RateLimit": f'"{self._name}";r={bucket.available()};t=60'}
+            return {"RateLimit-Policy": self._policy, "RateLimit": f'"{self._name}";r={bucket.available()};t={self._seconds}'}
 
     def require(self, caller: Hashable) -> None:
         """Raises `rate_limited` if this caller has no request left; takes none."""
@@ -95,19 +96,19 @@ class Requests:
     def left(self, caller: Hashable) -> int:
         """Requests that this caller has left now."""
         with self._lock:
-            return max(0, self._buckets[caller].available()) if caller in self._buckets else self.per_minute
+            return max(0, self._buckets[caller].available()) if caller in self._buckets else self.most
 
     @property
     def _policy(self) -> str:
-        return f'"{self._name}";q={self.per_minute};w=60'
+        return f'"{self._name}";q={self.most};w={self._seconds}'
 
     def _bucket(self, caller: Hashable) -> Bucket:
         found = self._buckets.get(caller)
         if found is None:
             if len(self._buckets) >= MOST_CALLERS:
-                lacking = {who: bucket for who, bucket in self._buckets.items() if bucket.available() < self.per_minute}
+                lacking = {who: bucket for who, bucket in self._buckets.items() if bucket.available() < self.most}
                 self._buckets = dict(islice(lacking.items(), max(0, len(lacking) - MOST_CALLERS // 2), None))
-            found = self._buckets[caller] = Bucket(self.per_minute, 60.0)
+            found = self._buckets[caller] = Bucket(self.most, self._seconds)
         return found
 
     def _require(self, bucket: Bucket) -> None:
@@ -140,7 +141,7 @@ class Callers:
     def left(self, actor: str, organization_id: str) -> dict[str, dict[str, int]]:
         """What is left of each limit, requests a minute."""
         limits = {"client": (self._clients, actor), "organization": (self._organizations, organization_id)}
-        return {name: {"per_minute": of.per_minute, "left": of.left(who)} for name, (of, who) in limits.items() if who}
+        return {name: {"per_minute": of.most, "left": of.left(who)} for name, (of, who) in limits.items() if who}
 
 
 class InFlight:

@@ -132,7 +132,9 @@ def make_organization(
     gets the first registration token when an operator has approved, and who asked while signed in is its admin then.
     """
     if caller is None or "operator" not in caller.roles:
-        response.headers.update(request.app.state.registrations_limit.count(network_of(request)))
+        network = network_of(request)
+        response.headers.update(request.app.state.registrations_limit.count(network))
+        request.app.state.asks_limit.count(network)
         return _asked(wanted, request, session, response, caller)
     if "kind" not in wanted.model_fields_set:
         raise Invalid([{"pointer": "/kind", "detail": "must be department or partner"}])

@@ -23,14 +23,22 @@ from gateway.identity.models import Organization, OrganizationRequest
 from gateway.identity.people_models import Person
 from gateway.identity.principal import Principal
 from gateway.keys import SecretKey
+from gateway.limits import Requests
 
 ASKED_LIVES = timedelta(days=30)
 """A request that nobody has approved by then is forgotten."""
 CLAIM_LIVES = timedelta(days=7)
 """How long after the approval the claim is good."""
 MOST_ASKED = 1000
+ASKED_A_DAY = 50
+"""By one address: a single one cannot keep everybody else from asking, for what it asks for waits until an operator has seen it."""
+DAY_S = 24 * 60 * 60
 PURPOSE = b"organization_claim"
 ADMIN = "partner_admin"
+
+
+def asks_limit() -> Requests:
+    return Requests(ASKED_A_DAY, "organizations", seconds=DAY_S)
 
 
 def ask(

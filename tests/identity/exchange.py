@@ -28,6 +28,7 @@ from gateway.identity.authorization_server import AuthorizationServer
 from gateway.identity.browser_sessions import BrowserSessions, SignInNeeded
 from gateway.identity.damping import Damping
 from gateway.identity.directory import Directory
+from gateway.identity.onboarding import asks_limit
 from gateway.identity.proofs import Proofs
 from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.registration import Registration
@@ -83,6 +84,7 @@ class Exchange:
         app.state.pages = Pages(self.settings.issuer)
         app.state.sessions_limit = Requests(self.settings.sessions_per_minute, "sessions")
         app.state.registrations_limit = Requests(self.settings.registrations_per_minute, "registrations")
+        app.state.asks_limit = asks_limit()
         for room in (api, registration_api, persons_api):
             app.include_router(room.router, dependencies=[Depends(refuse_unknown_query)])
         for others in (oauth, registration_endpoints, sign_in_pages):

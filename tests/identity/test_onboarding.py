@@ -16,6 +16,7 @@ from gateway.database import new_id, now
 from gateway.identity import onboarding
 from gateway.identity.models import Client, OrganizationRequest
 from gateway.identity.people_models import Person
+from gateway.limits import Requests
 from tests.identity.exchange import Exchange, bearer
 from tests.identity.registering import ASKED, SCOPES, approve, ask, ask_token, by_key, register, status_of_token
 from tests.identity.test_clients import fits
@@ -185,6 +186,19 @@ def test_more_requests_than_an_operator_can_read_are_refused(exchange: Exchange)
         session.execute(insert(OrganizationRequest), [row | {"id": f"org_{number}"} for number in range(onboarding.MOST_ASKED)])
     answer = exchange.http.post("/v1/organizations", json=ASKED)
     assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+
+
+def test_one_address_cannot_fill_the_queue(exchange: Exchange) -> None:
+    exchange.app.state.registrations_limit = Requests(1000, "registrations")
+    answers = [
+        exchange.http.post("/v1/organizations", json=ASKED | {"name": f"N {number}"}) for number in range(onboarding.ASKED_A_DAY + 1)
+    ]
+    assert {answer.status_code for answer in answers[:-1]} == {201}
+    refused = answers[-1]
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert 60 < int(refused.headers["Retry-After"]) <= onboarding.DAY_S // onboarding.ASKED_A_DAY
+    elsewhere = exchange.app.state.asks_limit.count("192.0.2.7")
+    assert elsewhere["RateLimit-Policy"] == f'"organizations";q={onboarding.ASKED_A_DAY};w={onboarding.DAY_S}'
 
 
 def test_token_of_a_client_without_the_role_asks_for_nothing(exchange: Exchange) -> None:

@@ -59,7 +59,8 @@ class Bucket:
 
 
 class Requests:
-    """A bucket for each caller: `most` requests in so many `seconds`. `name` is the policy's in the `RateLimit` headers, `whose` tells a caller what was counted.
+    """A bucket for each caller: `most` requests in so many `seconds`. `name` is the policy's in the `RateLimit` headers, `whose` tells a
+    caller what was counted.
 
     Those that are full again are forgotten; if there are too many all the same, the oldest are, so that strangers fill no memory.
     """

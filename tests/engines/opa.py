@@ -30,8 +30,9 @@ class Opa:
         self._token = token
         self._folder = Path(tempfile.mkdtemp(prefix="exchange-opa-"))
         self._configure(admin_url, public_key)
-        # An empty environment: a policy could read it.
-        run = ("env", "-i", binary, "run", "-s", "--addr", f"127.0.0.1:{self.port}", "--authentication=token", "--authorization=basic")
+        # An empty environment: a policy could read it. As deploy/README.md starts it.
+        where = ("--addr", f"127.0.0.1:{self.port}", "--authentication=token", "--authorization=basic")
+        run = ("env", "-i", "GOGC=400", binary, "run", "-s", *where)
         quiet = ("--skip-version-check", "--shutdown-grace-period", "2", "--log-level", "error")
         files = ("-c", self._folder / "config.yaml", self._folder / "authz.rego", self._folder / "tokens.json")
         self._process = Process("OPA", (*run, *quiet, *files), log=self._folder / "opa.log")

@@ -74,7 +74,7 @@ def possible_changes(facts: Mapping[str, Any], sheets: Mapping[str, Any]) -> Ite
     yield from _of_the_dataset(facts, sheets)
 
 
-CLIENT = {"en": "how the client authenticates", "fr": "la façon dont le client s'authentifie"}
+CLIENT = {"en": "whether the client authenticates by key", "fr": "si le client s'authentifie par clé"}
 STANDING = {"en": "the standing of the client", "fr": "la situation du client"}
 NAMED = {"en": "the contracts that the token names", "fr": "les contrats que nomme le jeton"}
 PURPOSE = {"en": "the purpose", "fr": "la fin"}
@@ -84,8 +84,8 @@ ORGANIZATION = {"en": "the standing of the organization", "fr": "la situation de
 KIND = {"en": "what kind of organization it is", "fr": "la nature de l'organisme"}
 OWNER = {"en": "the standing of the provider", "fr": "la situation du fournisseur"}
 DATASET = {"en": "the dataset's classification", "fr": "la classification du jeu de données"}
-LICENCE = {"en": "the dataset's licence", "fr": "la licence du jeu de données"}
-IN_USE = {"en": "whether the dataset is in use", "fr": "si le jeu de données est en usage"}
+LICENCE = {"en": "whether the dataset's licence was revoked", "fr": "si la licence du jeu de données a été révoquée"}
+IN_USE = {"en": "whether the dataset is retired", "fr": "si le jeu de données est retiré"}
 SUBJECT = {"en": "whether its events say whom they are about", "fr": "si ses événements disent qui ils concernent"}
 CONSENT = {"en": "whether the rule asks for consent", "fr": "si la règle exige le consentement"}
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -33,7 +33,10 @@ from gateway.identity.web_sign_in import LIVES_S, Begun, SignInRefused
 router = APIRouter(include_in_schema=False)
 
 SEE_OTHER = 303
-AWAY = "The OpenID provider does not answer: try again in a moment."
+AWAY = {
+    "en": "The OpenID provider does not answer: try again in a moment.",
+    "fr": "Le fournisseur OpenID ne répond pas : réessayez dans un moment.",
+}
 
 SignedIn = Annotated[Principal, PageAllow()]
 
@@ -78,7 +81,9 @@ def by_password(request: Request, fields: Fields) -> Response:
     def identify(_begun: Begun) -> Identity:
         found = accounts.identify(fields.get("username", ""), fields.get("password", ""))
         if found is None:
-            raise SignInRefused("That name and password are not of an account here.")
+            raise SignInRefused(
+                "That name and password are not of an account here.", "Ce nom et ce mot de passe ne sont pas ceux d'un compte d'ici."
+            )
         return found
 
     return _finish(request, fields.get("state", ""), identify)
@@ -122,14 +127,18 @@ def _finish(request: Request, state: str, identify: Callable[[Begun], Identity])
         begun = web.open(request.cookies.get(BEGUN, ""), state)
         signed_in = _browsers(request).begin(identify(begun), request.cookies.get(COOKIE, ""), fresh=begun.fresh)
         if signed_in is None:
-            raise SignInRefused("The act asks for a stronger or more recent proof of who you are than was given.")
+            raise SignInRefused(
+                "The act asks for a stronger or more recent proof of who you are than was given.",
+                "L'acte demande une preuve de votre identité plus forte ou plus récente que celle qui a été donnée.",
+            )
     except SignInRefused as refused:
         tries.take(address)
-        return _failed(request, str(refused), 400, begun)
+        return _failed(request, refused.words, 400, begun)
     except ProviderAway:
         return _failed(request, AWAY, 503, begun)
     except ExchangeError as error:
-        return _failed(request, error.detail or str(error), error.status, begun)
+        told = error.detail or str(error)
+        return _failed(request, {"en": told, "fr": told}, error.status, begun)
     response = RedirectResponse(begun.following, SEE_OTHER, {"Cache-Control": "no-store"})
     set_cookie(response, COOKIE, signed_in.secret)
     set_cookie(response, BEGUN, "")
@@ -142,7 +151,7 @@ def _choice(request: Request, begun: Begun, ways: list[str], *, local: bool) -> 
     return _shown(request, "login.html", links=links, local=local, state=begun.state)
 
 
-def _failed(request: Request, why: str, status: int, begun: Begun | None) -> Response:
+def _failed(request: Request, why: Mapping[str, str], status: int, begun: Begun | None) -> Response:
     return _shown(request, "not_signed_in.html", status, why=why, again=_again(begun))
 
 

@@ -36,7 +36,11 @@ BOUND_TO = b"a sign-in that has begun"
 
 
 class SignInRefused(Exception):
-    """Nobody was signed in; the message says why, for a person, and holds nothing that was sent."""
+    """Nobody was signed in; `words` say why, for a person, by language, and hold nothing that was sent."""
+
+    def __init__(self, en: str, fr: str) -> None:
+        super().__init__(en)
+        self.words = {"en": en, "fr": fr}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,15 @@ class WebSignIn:
             raw = unb64(cookie)
             begun = Begun(**json.loads(self._seal.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], BOUND_TO)))
         except (ValueError, TypeError, InvalidTag) as error:  # TypeError: sealed by another version
-            raise SignInRefused("This sign-in was not begun in this browser, or long ago.") from error
+            raise SignInRefused(
+                "This sign-in was not begun in this browser, or long ago.",
+                "Cette connexion n'a pas été commencée dans ce navigateur, ou il y a longtemps.",
+            ) from error
         if begun.until < time.time() or not hmac.compare_digest(state.encode(), begun.state.encode()):
-            raise SignInRefused("This sign-in was not begun in this browser, or long ago.")
+            raise SignInRefused(
+                "This sign-in was not begun in this browser, or long ago.",
+                "Cette connexion n'a pas été commencée dans ce navigateur, ou il y a longtemps.",
+            )
         return begun
 
     def address(self, begun: Begun) -> str:
@@ -108,25 +118,30 @@ class WebSignIn:
         """Who signed in, by the parameters with which the browser came back. Raises `SignInRefused`, `ProviderAway`."""
         provider = self.providers.get(begun.issuer)
         if provider is None:
-            raise SignInRefused("This sign-in was begun in another way.")
+            raise SignInRefused("This sign-in was begun in another way.", "Cette connexion a été commencée d'une autre manière.")
         told_by_all = bool(provider.at.metadata().get("authorization_response_iss_parameter_supported"))
         # RFC 9207: a code of another provider must not be taken to this one.
         if came.get("iss", "" if told_by_all else begun.issuer) != begun.issuer:
-            raise SignInRefused("The answer is of another provider than the one that was asked.")
+            raise SignInRefused(
+                "The answer is of another provider than the one that was asked.",
+                "La réponse vient d'un autre fournisseur que celui qui a été interrogé.",
+            )
         if "code" not in came:
-            raise SignInRefused("The provider has signed nobody in.")
+            raise SignInRefused("The provider has signed nobody in.", "Le fournisseur n'a connecté personne.")
         form = {"grant_type": "authorization_code", "code": came["code"], "redirect_uri": self._redirect, "code_verifier": begun.verifier}
         # RFC 6749 section 2.3.1: both are encoded as in a form before they are put together.
         client = (quote_plus(provider.web_client_id), quote_plus(provider.web_client_secret.get_secret_value()))
         token = provider.at.post(_endpoint(provider, "token_endpoint"), form, client).get("id_token")
         if not isinstance(token, str):
-            raise SignInRefused("The provider does not take back what it gave.")
+            raise SignInRefused("The provider does not take back what it gave.", "Le fournisseur n'accepte pas ce qu'il a donné.")
         try:
             identity = provider.at.read_id_token(token, client_id=provider.web_client_id, nonce=begun.nonce)
         except IdTokenRefused as refused:
-            raise SignInRefused(str(refused)) from refused
+            raise SignInRefused(str(refused), "Le jeton d'identité du fournisseur n'est pas accepté.") from refused
         if not self._once.use(identity.digest, datetime.fromtimestamp(identity.expires_at + SKEW_S, UTC)):
-            raise SignInRefused("The ID token was used before: sign in again.")
+            raise SignInRefused(
+                "The ID token was used before: sign in again.", "Le jeton d'identité a déjà servi : connectez-vous de nouveau."
+            )
         return identity
 
 

@@ -106,6 +106,7 @@ def test_partner_reads_why_reading_was_denied(city: City, partner: Client, looks
     look.page.click("text=What would make it yes")
     expect(look.page.locator("h1")).to_have_text("Why it was decided so")
     expect(look.page.locator("main")).to_contain_text("with a client that authenticates by key")
+    expect(look.page.locator("main")).to_contain_text("whether the client authenticates by key: no")
     look.closely("decision")
 
 

@@ -27,6 +27,7 @@ def test_pages_of_signing_in_are_accessible_and_say_who_one_is(city: City, looks
     look.expects(400)
     look.page.goto(f"{city.url}/login/callback?state=x&code=y")
     expect(look.page.locator("h1")).to_have_text("Vous n'avez pas été connecté")
+    expect(look.page.locator(".notice")).to_have_text("Cette connexion n'a pas été commencée dans ce navigateur, ou il y a longtemps.")
     look.closely("not-signed-in")
 
 

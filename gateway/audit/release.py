@@ -54,9 +54,11 @@ class _Waiter:
     """Runs out where the future belongs to an event loop."""
 
     def is_before(self, change: int) -> bool:
-        """True of a grant to deliver that knows less than this change."""
+        """True of a grant to deliver that knows less than this change. What was published is appended by now, whatever changes."""
         entry = self.entry
-        return entry is not None and entry.ranges is not None and bool(entry.ranges.grant) and (entry.change or 0) < change
+        if entry is None or entry.kind != "release" or entry.ranges is None:
+            return False
+        return bool(entry.ranges.grant) and (entry.change or 0) < change
 
 
 _Outcome = tuple[_Waiter, Receipt | Exception | None]

@@ -272,6 +272,7 @@ def test_no_grant_from_before_a_barred_change_is_written_and_none_is_under_way_w
         assert sum(not isinstance(outcome, Outdated) for outcome in told) == settled
         await writer.release(grant(7))
         await writer.release(grant(6, grants=False))  # the account of what has left grants nothing
-        assert len(entries(database)) == settled + 2
+        await writer.release(replace(grant(6), kind="publish", action="publish"))  # what was appended is there, and lets nothing out
+        assert len(entries(database)) == settled + 3
 
     asyncio.run(deliver())

@@ -73,7 +73,7 @@ from gateway.identity.onboarding import asks_limit
 from gateway.identity.proofs import Proofs
 from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.registration import Registration
-from gateway.key_encryption import KeyEncryptionKeys
+from gateway.key_encryption import KeyEncryptionKeys, private_signing_key
 from gateway.keys import read_keys
 from gateway.limits import Callers
 from gateway.limits import Requests as Limits
@@ -120,7 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
     state = app.state
     state.settings = settings
     state.keys = read_keys(settings.resolved_key_file)
-    state.keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    state.keks = KeyEncryptionKeys.of(settings)
     state.pages = Pages(settings.issuer)
     state.database = Database(settings.resolved_database_url)
     state.changes = Changes(state.database)
@@ -156,7 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _sequencer(state: Any) -> Sequencer:
     """Raises `SettingsRefused` if the file of witnesses is none."""
-    signer, file = log_signer(state.keys, state.settings), state.settings.audit_witnesses
+    signer, file = log_signer(state.keys, state.keks, state.settings), state.settings.audit_witnesses
     witnesses = Witnesses(read_policy(file, signer.verifier), state.tiles) if file is not None else None
     return Sequencer(state.database, state.tiles, signer, witnesses)
 
@@ -166,7 +166,7 @@ def _set_up_policy(state: Any) -> None:
     state.seat = Seat.at(settings.host, settings.port)
     state.engine = _engine(settings)
     state.access = Access(state.engine, state.database, state.identity, state.catalog, state.denials)
-    key = state.keys.signing["policy_bundle"]
+    key = partial(private_signing_key, state.keys, state.keks, "policy_bundle")
     state.activation = Activation(state.engine, state.database, key, state.seat.id, state.access.switch.has)
     state.grounds = Grounds(state.access)
 

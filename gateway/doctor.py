@@ -29,6 +29,8 @@ from gateway.barrier.models import Lease
 from gateway.changes import hold_the_only_seat, last
 from gateway.database import now
 from gateway.errors import AnotherGatewayIsLive, ExchangeError, SettingsRefused
+from gateway.key_encryption import private_signing_key
+from gateway.keys import AUDIT_LOG, Keys
 from gateway.remembered.place import Place, PlaceAway
 from gateway.remembered.standing import DatabaseWentBack, reached, require_whole
 from gateway.resources import ROOT
@@ -64,7 +66,7 @@ def examine(settings: Settings, *, least_free: int = FREE_BYTES) -> Iterator[Fin
     except SettingsRefused as refused:
         yield Finding("keys", False, str(refused))
         return
-    yield Finding("keys", True, f"{settings.resolved_key_file} has every key and is its owner's alone")
+    yield _keys(app)
     try:
         database = _database(app)
         yield database
@@ -140,6 +142,20 @@ def _clock(app: FastAPI) -> Finding:
     return Finding("clock", True, f"agrees with {whose}")
 
 
+def _keys(app: FastAPI) -> Finding:
+    settings: Settings = app.state.settings
+    keys: Keys = app.state.keys
+    says = f"{settings.resolved_key_file} has every key and is its owner's alone"
+    away = {wrapped.kek_id for wrapped in keys.wrapped.values() if app.state.keks.find(wrapped.kek_id) is None}
+    if away:
+        return Finding("keys", False, f"private keys are encrypted under {', '.join(sorted(away))}, which does not come: nothing is signed")
+    in_clear = {*keys.signing, AUDIT_LOG} - keys.wrapped.keys()
+    if in_clear and app.state.keks.elsewhere:
+        mend = "`exchange keys rotate-kek` encrypts them"
+        return Finding("keys", False, f"{says}, but private keys are in clear there, for {', '.join(sorted(in_clear))}: {mend}.")
+    return Finding("keys", True, f"{says}; private keys are {'in clear' if in_clear else 'encrypted'} there")
+
+
 def _sealing(app: FastAPI) -> Finding:
     with app.state.database.reading() as session:
         wrapped = session.execute(select(SubjectKey.kek_id, func.count()).group_by(SubjectKey.kek_id).order_by(SubjectKey.kek_id)).all()
@@ -174,13 +190,14 @@ def _policy(app: FastAPI) -> Finding:
         return Finding("policy", False, "no revision is active, so everything is denied: run `exchange setup`.")
     try:
         (_ask_opa if app.state.settings.policy_url else _try_embedded)(app, revision)
-    except (PolicyUnavailable, httpx2.HTTPError, SettingsRefused) as error:
+    except (PolicyUnavailable, httpx2.HTTPError, SettingsRefused, ExchangeError) as error:
         return Finding("policy", False, f"everything is denied: {str(error) or type(error).__name__}")
     return Finding("policy", True, f"{revision.id} answers")
 
 
 def _try_embedded(app: FastAPI, revision: PolicyRevision) -> None:
-    app.state.engine.activate(revision.id, revisions.bundle_of(revision, app.state.keys.signing["policy_bundle"]))
+    key = private_signing_key(app.state.keys, app.state.keks, "policy_bundle")
+    app.state.engine.activate(revision.id, revisions.bundle_of(revision, key))
 
 
 def _ask_opa(app: FastAPI, revision: PolicyRevision) -> None:

@@ -1,6 +1,7 @@
 """The keys of the exchange: one JSON file, readable by its owner only, written once by `exchange setup`.
 
-`docs/operations.md` says of each what it guards, and what its loss and its theft mean.
+Where key-encryption keys come from elsewhere the private keys in it are encrypted (`gateway/key_encryption.py`). `docs/operations.md`
+says of each key what it guards, and what its loss and its theft mean.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -69,12 +70,25 @@ class SecretKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A private JWK of that `kid`, encrypted under the key-encryption key `kek_id`."""
+
+    kid: str
+    kek_id: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys as they were read. Secrets by use, ES256 signing keys by use, the audit log's Ed25519 key."""
+    """The keys as they were read. Secrets by use, ES256 signing keys by use, the audit log's Ed25519 key.
+
+    A key whose private half is encrypted in the file is a public one here, and `wrapped` has the other half by its use.
+    """
 
     secrets: dict[SecretUse, SecretKey]
     signing: dict[SigningUse, ECKey]
     audit_log: OKPKey
+    wrapped: dict[str, Wrapped]
 
     def __repr__(self) -> str:
         return f"Keys({', '.join(key.id for key in self.secrets.values())})"
@@ -83,9 +97,19 @@ class Keys:
         return self.secrets[use]
 
 
-def write_keys(path: Path) -> Keys:
-    """Make a new key file (mode 0600). Raises `SettingsRefused` if one is there: keys are never overwritten."""
-    document = {"v": len(ADDED), "keys": _all_new()}
+Wrap = Callable[[dict[str, Any]], Wrapped]
+"""What encrypts a private JWK. Raises `KeyLost` where that cannot be done."""
+
+
+def write_keys(path: Path, wrap: Wrap | None = None) -> Keys:
+    """Make a new key file (mode 0600), with a key-encryption key of its own, or by `wrap` with private keys that are encrypted.
+
+    Raises `SettingsRefused` if one is there, for keys are never overwritten, and what `wrap` raises.
+    """
+    made = _all_new()
+    if wrap is not None:
+        made = [_encrypted(entry, wrap) for entry in made if entry["use"] != KEY_ENCRYPTION]
+    document = {"v": len(ADDED), "keys": made}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -103,6 +127,8 @@ def read_keys(path: Path) -> Keys:
     held: dict[SecretUse, SecretKey] = {}
     signing: dict[SigningUse, ECKey] = {}
     audit_log: OKPKey | None = None
+    encrypted = [entry for entry in document["keys"] if "wrapped" in entry]
+    wrapped = {entry["use"]: Wrapped(entry["jwk"]["kid"], entry["kek_id"], unb64(entry["wrapped"])) for entry in encrypted}
     for entry in document["keys"]:
         if entry["use"] in SECRET_USES:
             held[entry["use"]] = SecretKey(entry["id"], entry["use"], unb64(entry["value"]))
@@ -118,18 +144,20 @@ def read_keys(path: Path) -> Keys:
         if missing <= _still_to_come(document):
             raise SettingsRefused(f"{lacking}: it is of an earlier version. Run `exchange migrate`, which adds what is new.")
         raise SettingsRefused(f"{lacking}: bring it back from your backup.")
-    return Keys(held, signing, audit_log)
+    return Keys(held, signing, audit_log, wrapped)
 
 
-def complete_keys(path: Path) -> list[str]:
+def complete_keys(path: Path, wrap: Wrap | None = None) -> list[str]:
     """Add what a key file of an earlier version lacks, and return the uses that were added. What is in the file stays as it is.
 
-    A key that was lost is not made anew: what was made with it would be lost unseen. Raises what `read_keys` raises.
+    A key that was lost is not made anew: what was made with it would be lost unseen. Raises what `read_keys` and `wrap` raise.
     """
     document = _document(path)
     held, to_come = {entry["use"] for entry in document["keys"]}, _still_to_come(document)
     lost = {*SECRET_USES, *SIGNING_USES, AUDIT_LOG} - held - to_come
     added = [entry for entry in _all_new() if entry["use"] in to_come - held] if not lost else []
+    if wrap is not None:
+        added = [_encrypted(entry, wrap) for entry in added]
     if added:
         _replace(path, {"v": len(ADDED), "keys": [*document["keys"], *added]})
     read_keys(path)
@@ -145,6 +173,38 @@ def add_key_encryption_key(path: Path) -> None:
     """Put a new one before the others in the key file, which is replaced whole. Raises what `read_keys` raises."""
     document = _document(path)
     _replace(path, document | {"keys": [_new_key_encryption_key(), *document["keys"]]})
+
+
+def encrypt_private_keys(path: Path, wrap: Wrap) -> int:
+    """Encrypt those that stand in clear in the key file, which is replaced whole if there are any; returns how many there were.
+
+    Raises what `read_keys` and `wrap` raise.
+    """
+    document = _document(path)
+    entries = [_encrypted(entry, wrap) for entry in document["keys"]]
+    done = sum(entry is not before for entry, before in zip(entries, document["keys"], strict=True))
+    if done:
+        _replace(path, document | {"keys": entries})
+    return done
+
+
+def replace_wrapped(path: Path, wrapped: dict[str, Wrapped]) -> None:
+    """Put these in the places of what is encrypted in the key file, by use. Raises what `read_keys` raises."""
+    document = _document(path)
+    entries = [entry | _members(wrapped[entry["use"]]) if entry["use"] in wrapped else entry for entry in document["keys"]]
+    _replace(path, document | {"keys": entries})
+
+
+def _encrypted(entry: dict[str, Any], wrap: Wrap) -> dict[str, Any]:
+    """An entry with its private half encrypted, if it has one in clear."""
+    if "d" not in entry.get("jwk", {}):
+        return entry
+    public = {name: value for name, value in entry["jwk"].items() if name != "d"}
+    return entry | {"jwk": public} | _members(wrap(entry["jwk"]))
+
+
+def _members(wrapped: Wrapped) -> dict[str, str]:
+    return {"kek_id": wrapped.kek_id, "wrapped": b64(wrapped.value)}
 
 
 def _still_to_come(document: dict[str, Any]) -> frozenset[str]:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     policy_url: str = Field("", description="`http://host:port` of an OPA server; empty: the embedded engine.")
     policy_token: SecretStr = Field(SecretStr(""), description="The bearer token between the gateway and its OPA, both ways.")
     opa_binary: str = Field("opa", description="The OPA program that vets candidate policies, by name or path; production needs it.")
-    kek: SecretStr = Field(SecretStr(""), description="Key-encryption keys, base64, the current one first; empty: those of the key file.")
+    kek: SecretStr = Field(SecretStr(""), description="Key-encryption keys, base64, the current one first; empty: the key file's.")
     kek_command: str = Field("", description="A command that prints them instead, run without a shell.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     token_lifetime_s: int = Field(600, ge=30, le=3600, description="Seconds an access token lives.")
@@ -157,6 +157,11 @@ class Settings(BaseSettings):
             )
         if not self.policy_token.get_secret_value():
             raise SettingsRefused("Production needs EXCHANGE_POLICY_TOKEN: OPA and the gateway prove themselves to each other with it.")
+        if not (self.kek_command or self.kek.get_secret_value()):
+            raise SettingsRefused(
+                "Production encrypts private keys, under a key that is not beside them: set EXCHANGE_KEK_COMMAND, which prints it from a "
+                "key store, or EXCHANGE_KEK."
+            )
         return self
 
     @model_validator(mode="after")

@@ -23,8 +23,8 @@ from gateway.identity import people, signing_keys
 from gateway.identity.local_accounts import LocalAccounts
 from gateway.identity.models import Organization
 from gateway.identity.setup import found
-from gateway.key_encryption import KeyEncryptionKeys
-from gateway.keys import AUDIT_LOG, add_key_encryption_key, complete_keys, read_keys, write_keys
+from gateway.key_encryption import KeyEncryptionKeys, rewrap_key_file
+from gateway.keys import AUDIT_LOG, Wrap, add_key_encryption_key, complete_keys, encrypt_private_keys, read_keys, write_keys
 from gateway.migrations import upgrade
 from gateway.resources import POLICIES
 from gateway.settings import Settings
@@ -44,7 +44,11 @@ class SetUp:
 
 
 def set_up(settings: Settings, organization: str, policies: Path | None = None) -> SetUp:
-    """Make a new exchange. Raises `SettingsRefused` if there is a key file or an organization already, or if the policies are refused."""
+    """Make a new exchange.
+
+    Raises `SettingsRefused` if there is a key file or an organization already, if the policies are refused, or if the key-encryption key
+    that is set does not come.
+    """
     files = read_files(policies or POLICIES)
     upgrade(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
@@ -52,11 +56,13 @@ def set_up(settings: Settings, organization: str, policies: Path | None = None) 
         with database.reading() as session:
             if active(session) is not None:
                 raise SettingsRefused("This exchange is set up already. `exchange setup --policies DIR` alone activates other policies.")
-        keys = write_keys(settings.resolved_key_file)
+        keys = write_keys(settings.resolved_key_file, _encryption(settings))
         with database.transaction() as session:
             operating, client, secret = found(session, keys, organization)
             revision = install(session, files)
             return SetUp(operating.id, client.id, secret, revision.id)
+    except KeyLost as error:
+        raise SettingsRefused(f"{error}: see EXCHANGE_KEK_COMMAND.") from error
     finally:
         database.close()
 
@@ -64,10 +70,27 @@ def set_up(settings: Settings, organization: str, policies: Path | None = None) 
 def migrate(settings: Settings) -> list[str]:
     """Bring database and key file to this version, and return the uses of the keys that were added; without a key file, the database.
 
-    Raises `SettingsRefused` for a key file that has lost a key, or that others can read.
+    Where the key-encryption key is elsewhere, private keys that stand in clear in the key file are encrypted.
+
+    Raises `SettingsRefused` for a key file that has lost a key, or that others can read, and if the key-encryption key does not come.
     """
     upgrade(settings.resolved_database_url)
-    return complete_keys(settings.resolved_key_file) if settings.resolved_key_file.exists() else []
+    path, wrap = settings.resolved_key_file, _encryption(settings)
+    if not path.exists():
+        return []
+    try:
+        added = complete_keys(path, wrap)
+        if wrap is not None:
+            encrypt_private_keys(path, wrap)
+    except KeyLost as error:
+        raise SettingsRefused(f"{error}: see EXCHANGE_KEK_COMMAND.") from error
+    return added
+
+
+def _encryption(settings: Settings) -> Wrap | None:
+    """What encrypts the private keys of the key file, if the key for that stands elsewhere: beside them it would keep nobody out."""
+    keks = KeyEncryptionKeys.of(settings)
+    return keks.wrap if keks.elsewhere else None
 
 
 def activate_policies(settings: Settings, policies: Path) -> str:
@@ -151,12 +174,13 @@ class Rotated:
 
 
 def rotate_kek(settings: Settings) -> Rotated:
-    """Wrap every subject's key under the current key-encryption key; in a key file a new one is made first. What is sealed stays as it is.
+    """Wrap every subject's key, and the exchange's own private keys, under the current key-encryption key; in a key file a new one is made
+    first. What is sealed stays as it is.
 
     Raises `SettingsRefused` where no key-encryption key is to be had, `database_unavailable`; what is wrapped anew by then stays so.
     """
     read_keys(settings.resolved_key_file)
-    keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    keks = KeyEncryptionKeys.of(settings)
     database = Database(settings.resolved_database_url)
     try:
         if not settings.kek.get_secret_value() and not settings.kek_command:
@@ -165,7 +189,8 @@ def rotate_kek(settings: Settings) -> Rotated:
         rewrapped, lost = _rewrap_all(database, keks)
         with database.transaction() as session:
             own = signing_keys.rewrap(session, keks)
-        rewrapped, lost = rewrapped + own[0], lost + own[1]
+        filed = rewrap_key_file(settings.resolved_key_file, keks)
+        rewrapped, lost = rewrapped + own[0] + filed[0], lost + own[1] + filed[1]
         detail = {"key_id": kek_id, "rewrapped": str(rewrapped), "lost": str(lost)}
         with database.transaction() as session:
             record(session, Entry(kind="key", action="rotated", detail=detail))
@@ -183,7 +208,7 @@ def give_up_lost(settings: Settings) -> int:
     `AnotherGatewayIsLive`, `database_unavailable`.
     """
     read_keys(settings.resolved_key_file)
-    keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    keks = KeyEncryptionKeys.of(settings)
     database = Database(settings.resolved_database_url)
     try:
         keks.current()  # without any, all would be given up
@@ -248,7 +273,7 @@ def rotate_signing_key(settings: Settings, use: signing_keys.Use, *, at_once: bo
     Raises `SettingsRefused` where no key-encryption key is to be had, `illegal_state`, `database_unavailable`.
     """
     keys = read_keys(settings.resolved_key_file)
-    keks = KeyEncryptionKeys(settings.resolved_key_file, settings.kek.get_secret_value(), settings.kek_command)
+    keks = KeyEncryptionKeys.of(settings)
     database = Database(settings.resolved_database_url)
     try:
         if at_once:
@@ -275,4 +300,4 @@ def list_signing_keys(settings: Settings) -> list[dict[str, str | None]]:
     finally:
         database.close()
     _, vkey = log_identity(keys, settings)
-    return [*rotating, {"use": AUDIT_LOG, "key_id": vkey, "state": "signing", "due_at": None, "kept": "key file"}]
+    return [*rotating, {"use": AUDIT_LOG, "key_id": vkey, "state": "signing", "due_at": None, "kept": signing_keys.kept(keys, AUDIT_LOG)}]

@@ -36,6 +36,7 @@ from gateway.http import refuse_unknown_query
 from gateway.identity.directory import Directory
 from gateway.identity.models import Client, Organization
 from gateway.identity.scopes import ROLES, SCOPES
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import write_keys
 from gateway.limits import Callers, Requests
 from gateway.settings import Settings
@@ -64,7 +65,11 @@ class City:
         self.database = database
         self.settings = Settings(environment="development", issuer=ISSUER, data_dir=folder)
         self.keys = write_keys(self.settings.resolved_key_file)
-        self.identity, self.catalog, self.consents = Directory(ISSUER, self.keys), Catalog(), ConsentIndex()
+        self.identity, self.catalog, self.consents = (
+            Directory(ISSUER, self.keys, KeyEncryptionKeys.of(self.settings)),
+            Catalog(),
+            ConsentIndex(),
+        )
         self.changes = Changes(database)
         with database.transaction() as session:
             self.city, self.transit, self.planner = (self._organization(session, name) for name in ("City", "Transit", "Planner"))

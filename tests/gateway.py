@@ -87,6 +87,7 @@ class Gateway:
             log_url=self.engines.log_url,
             policy_url=self.opa.url if self.opa else "",
             policy_token=SecretStr(self._token),
+            kek_command=self.environment.get("EXCHANGE_KEK_COMMAND", ""),
         )
 
     def __enter__(self) -> Self:

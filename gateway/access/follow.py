@@ -37,10 +37,13 @@ class _Target:
 class Activation:
     """Between a change and the engine's confirmation every question waits for a second, and is denied then.
 
-    `instance` names this replica; `told` is called with the revision that the engine has, None while it has none.
+    `key` opens the key that signs bundles; `instance` names this replica; `told` is called with the revision that the engine has, None
+    while it has none.
     """
 
-    def __init__(self, engine: PolicyEngine, database: Database, key: ECKey, instance: str, told: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, engine: PolicyEngine, database: Database, key: Callable[[], ECKey], instance: str, told: Callable[[str | None], None]
+    ) -> None:
         self._engine = engine
         self._database = database
         self._key = key
@@ -109,7 +112,7 @@ class Activation:
             return None
         change, activating = found.change or 0, found.state == "activating"
         try:
-            return _Target(found.id, change, activating, bundle_of(found, self._key))
+            return _Target(found.id, change, activating, bundle_of(found, self._key()))
         except EngineRefused as refused:
             self._lacks(_Target(found.id, change, activating, b""), refused)
             raise

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from gateway.keys import Keys
+from gateway.key_encryption import KeyEncryptionKeys, private_log_key
+from gateway.keys import Keys, unb64
 from gateway.settings import Settings
 
 ED25519, COSIGNATURE = 0x01, 0x04
@@ -72,26 +74,36 @@ class Signer:
     """The log's own key, with its origin."""
 
     verifier: Verifier
-    _key: Ed25519PrivateKey
+    _key: Callable[[], Ed25519PrivateKey]
 
     def sign(self, size: int, root: bytes) -> bytes:
-        """The signed checkpoint of a tree."""
+        """The signed checkpoint of a tree. Raises `signing_unavailable` while what encrypts the key is away."""
         text = f"{self.verifier.name}\n{size}\n{b64encode(root).decode('ascii')}\n".encode()
-        return text + b"\n" + signature_line(self.verifier, self._key.sign(text))
+        return text + b"\n" + signature_line(self.verifier, self._key().sign(text))
 
 
-def log_signer(keys: Keys, settings: Settings) -> Signer:
-    """The signer of this exchange's log. Its origin is the log's address without scheme (tlog-tiles, "Parameters")."""
-    key = keys.audit_log.private_key
-    assert isinstance(key, Ed25519PrivateKey)
-    origin = f"{settings.issuer.partition('://')[2]}/audit"
-    return Signer(Verifier(origin, ED25519, key.public_key().public_bytes_raw()), key)
+def log_signer(keys: Keys, keks: KeyEncryptionKeys, settings: Settings) -> Signer:
+    """The signer of this exchange's log, whose key is opened at first need."""
+
+    @cache
+    def key() -> Ed25519PrivateKey:
+        opened = private_log_key(keys, keks).private_key
+        assert isinstance(opened, Ed25519PrivateKey)
+        return opened
+
+    return Signer(_verifier(keys, settings), key)
 
 
 def log_identity(keys: Keys, settings: Settings) -> tuple[str, str]:
     """(origin, verifier key) of the log: what the parties hold from before any dispute."""
-    verifier = log_signer(keys, settings).verifier
+    verifier = _verifier(keys, settings)
     return verifier.name, verifier.vkey
+
+
+def _verifier(keys: Keys, settings: Settings) -> Verifier:
+    """The log's origin is its address without scheme (tlog-tiles, "Parameters")."""
+    origin = f"{settings.issuer.partition('://')[2]}/audit"
+    return Verifier(origin, ED25519, unb64(str(keys.audit_log.as_dict(private=False)["x"])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def keys() -> None:
 def rotate_kek(as_json: AsJson = False) -> None:
     """Put a new key-encryption key first, and wrap every subject's key under it. Gateways go on meanwhile. Exit code 1 if any key is lost.
 
-    With EXCHANGE_KEK or EXCHANGE_KEK_COMMAND, the first of theirs is the one that wraps.
+    With EXCHANGE_KEK or EXCHANGE_KEK_COMMAND, the first of theirs is the one that wraps, the private keys of the key file too.
 
     Example: exchange keys rotate-kek
     """

@@ -93,7 +93,7 @@ class _Seen:
 class Directory:
     """Who is known, and how they stand. Thread-safe: views are replaced, never changed."""
 
-    def __init__(self, issuer: str, keys: Keys, keks: KeyEncryptionKeys | None = None) -> None:
+    def __init__(self, issuer: str, keys: Keys, keks: KeyEncryptionKeys) -> None:
         self.issuer = issuer
         self.signing = SigningKeys(keys, keks)
         self._organizations: dict[str, OrganizationView] = {}

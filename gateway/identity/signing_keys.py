@@ -8,15 +8,11 @@ written down here, without its private half, when another is to follow it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from secrets import token_bytes
 from typing import Any, Literal
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc.jwk import ECKey, KeySet
 from sqlalchemy import JSON, LargeBinary, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -27,15 +23,14 @@ from gateway.audit.record import Entry, record
 from gateway.changes import Change
 from gateway.database import Base, now, rfc3339
 from gateway.errors import ExchangeError
-from gateway.key_encryption import KeyEncryptionKeys
-from gateway.keys import Keys
+from gateway.key_encryption import KeyEncryptionKeys, opened
+from gateway.keys import Keys, Wrapped
 
 Use = Literal["token", "receipt"]
 USES: tuple[Use, ...] = ("token", "receipt")
 """The keys of policy bundles are configured in OPA, and stay in the key file."""
 STEPS = {"published": "signing_key_changed", "verifying": "signing_key_retired"}
 """The states that end by time, and the change that this is."""
-NONCE = 12
 MARGIN_S = 5.0
 """Seconds that are added to each wait: for the step itself to reach every replica, and for clocks that are a little off."""
 
@@ -43,8 +38,7 @@ MARGIN_S = 5.0
 class SigningKey(Base):
     """A signing key. `state`: published, signing, verifying, retired; `due_at` is when the first and the third of these end.
 
-    `wrapped` is the private JWK under the key-encryption key `kek_id` (AES-256-GCM, the nonce before it); both are null for the key
-    that stands in the key file.
+    `wrapped` is the private JWK under the key-encryption key `kek_id`; both are null for the key that stands in the key file.
     """
 
     __tablename__ = "signing_keys"
@@ -66,8 +60,7 @@ class _Held:
     use: str
     state: str
     public: ECKey
-    kek_id: str | None
-    wrapped: bytes | None
+    wrapped: Wrapped | None
     due_at: datetime | None
 
 
@@ -77,8 +70,8 @@ class SigningKeys:
     Private halves are opened at first need: verifying goes on where the key-encryption key is away.
     """
 
-    def __init__(self, keys: Keys, keks: KeyEncryptionKeys | None = None) -> None:
-        self._filed: dict[str, ECKey] = {use: keys.signing[use] for use in USES}
+    def __init__(self, keys: Keys, keks: KeyEncryptionKeys) -> None:
+        self._keys = keys
         self._keks = keks
         self._opened: dict[str, ECKey] = {}
         self._take([])
@@ -94,11 +87,12 @@ class SigningKeys:
     def signer(self, use: Use) -> ECKey:
         """The key that signs now. May wait for the key-encryption key: call it in a worker thread. Raises `signing_unavailable`."""
         held = next((one for one in self._rows if one.use == use and one.state == "signing"), None)
-        if held is None or held.wrapped is None:
-            return self._filed[use]
-        if held.kid not in self._opened:
-            self._opened[held.kid] = self._open(held)
-        return self._opened[held.kid]
+        wrapped = held.wrapped if held is not None and held.wrapped is not None else self._keys.wrapped.get(use)
+        if wrapped is None:
+            return self._keys.signing[use]
+        if wrapped.kid not in self._opened:
+            self._opened[wrapped.kid] = ECKey.import_key(opened(self._keks, wrapped))
+        return self._opened[wrapped.kid]
 
     def public(self, use: Use) -> KeySet:
         """The keys that signatures of this use are verified with."""
@@ -113,18 +107,7 @@ class SigningKeys:
 
     def _take(self, rows: list[_Held]) -> None:
         self._rows = rows
-        self._public = {use: KeySet([one.public for one in rows if one.use == use] or [self._filed[use]]) for use in USES}
-
-    def _open(self, held: _Held) -> ECKey:
-        assert held.wrapped is not None
-        try:
-            kek = self._keks.find(held.kek_id or "") if self._keks else None
-            if kek is not None:
-                opened = AESGCM(kek).decrypt(held.wrapped[:NONCE], held.wrapped[NONCE:], _bound_to(held.kid))
-                return ECKey.import_key(json.loads(opened))
-        except (KeyLost, InvalidTag, ValueError) as error:
-            raise ExchangeError("signing_unavailable", headers={"Retry-After": "10"}) from error
-        raise ExchangeError("signing_unavailable", headers={"Retry-After": "10"})
+        self._public = {use: KeySet([one.public for one in rows if one.use == use] or [self._keys.signing[use]]) for use in USES}
 
 
 def rotate(session: Session, keys: Keys, keks: KeyEncryptionKeys, use: Use, *, jwks_cache_s: float, waiting_too: bool = False) -> str:
@@ -137,13 +120,12 @@ def rotate(session: Session, keys: Keys, keks: KeyEncryptionKeys, use: Use, *, j
         raise ExchangeError("illegal_state", "A new key is published already: wait until it signs.", state="published", legal=[])
     if not rows:
         first = keys.signing[use]
-        session.add(_row(first, use, "signing", None, None, None))
+        session.add(_row(first, use, "signing", None, None))
     key = ECKey.generate_key("P-256", parameters={"use": "sig", "alg": "ES256"}, private=True)
     kid = key.thumbprint()
     named = ECKey.import_key({**key.as_dict(private=True), "kid": kid})
-    kek_id, kek = keks.current()
-    wrapped = _wrap(named, kid, kek)
-    session.add(_row(named, use, "published", kek_id, wrapped, now() + timedelta(seconds=jwks_cache_s + MARGIN_S)))
+    wrapped = keks.wrap(named.as_dict(private=True))
+    session.add(_row(named, use, "published", wrapped, now() + timedelta(seconds=jwks_cache_s + MARGIN_S)))
     _tell(session, "signing_key_published", "published", kid, use)
     return kid
 
@@ -183,20 +165,18 @@ def step(session: Session, at: datetime, *, token_lifetime_s: float) -> int:
 
 def rewrap(session: Session, keks: KeyEncryptionKeys) -> tuple[int, int]:
     """Wrap each private half under the current key-encryption key; returns how many were, and how many no key opens. Raises `KeyAway`."""
-    kek_id, kek = keks.current()
+    kek_id, _ = keks.current()
     done = lost = 0
     for row in session.scalars(select(SigningKey).where(SigningKey.wrapped.is_not(None), SigningKey.state != "retired")):
-        if row.kek_id == kek_id or row.wrapped is None:
+        old = _wrapped(row)
+        if old is None or old.kek_id == kek_id:
             continue
-        old = keks.find(row.kek_id or "")
         try:
-            opened = AESGCM(old).decrypt(row.wrapped[:NONCE], row.wrapped[NONCE:], _bound_to(row.kid)) if old else None
-        except InvalidTag:
-            opened = None
-        if opened is None:
+            anew = keks.wrap(keks.unwrap(old))
+        except KeyLost:
             lost += 1
             continue
-        row.kek_id, row.wrapped = kek_id, _wrap(ECKey.import_key(json.loads(opened)), row.kid, kek)
+        row.kek_id, row.wrapped = anew.kek_id, anew.value
         done += 1
     session.flush()
     if done:
@@ -213,13 +193,20 @@ def shown(session: Session, keys: Keys) -> list[dict[str, str | None]]:
             "key_id": row.kid,
             "state": row.state,
             "due_at": rfc3339(row.due_at) if row.due_at else None,
-            "kept": "database" if row.wrapped is not None else None if row.state == "retired" else "key file",
+            "kept": "database" if row.wrapped is not None else None if row.state == "retired" else kept(keys, row.use),
         }
         for row in rows
     ]
     rotated = {row.use for row in rows}
-    filed = {"state": "signing", "due_at": None, "kept": "key file"}
-    return told + [{"use": use, "key_id": keys.signing[use].kid} | filed for use in keys.signing if use not in rotated]
+    filed = [use for use in keys.signing if use not in rotated]
+    return told + [
+        {"use": use, "key_id": keys.signing[use].kid, "state": "signing", "due_at": None, "kept": kept(keys, use)} for use in filed
+    ]
+
+
+def kept(keys: Keys, use: str) -> str:
+    """Where the private half of this use's key is, if it stands in the key file."""
+    return "key file, encrypted" if use in keys.wrapped else "key file, in clear"
 
 
 def _move(session: Session, kid: str, state: str, to: str, due_at: datetime | None) -> bool:
@@ -236,20 +223,15 @@ def _tell(session: Session, kind: str, action: str, kid: str, use: str) -> None:
     record(session, Entry(kind="key", action=action, change=number, detail={"key_id": kid, "use": use}))
 
 
-def _wrap(key: ECKey, kid: str, kek: bytes) -> bytes:
-    nonce = token_bytes(NONCE)
-    return nonce + AESGCM(kek).encrypt(nonce, json.dumps(key.as_dict(private=True)).encode("utf-8"), _bound_to(kid))
-
-
-def _bound_to(kid: str) -> bytes:
-    """What the ciphertext is authenticated with: it opens in no other row."""
-    return f"signing key {kid}".encode()
-
-
-def _row(key: ECKey, use: str, state: str, kek_id: str | None, wrapped: bytes | None, due_at: datetime | None) -> SigningKey:
+def _row(key: ECKey, use: str, state: str, wrapped: Wrapped | None, due_at: datetime | None) -> SigningKey:
+    kek_id, value = (wrapped.kek_id, wrapped.value) if wrapped else (None, None)
     public = dict(key.as_dict(private=False))
-    return SigningKey(kid=key.kid, use=use, state=state, public_jwk=public, kek_id=kek_id, wrapped=wrapped, created_at=now(), due_at=due_at)
+    return SigningKey(kid=key.kid, use=use, state=state, public_jwk=public, kek_id=kek_id, wrapped=value, created_at=now(), due_at=due_at)
 
 
 def _held(row: SigningKey) -> _Held:
-    return _Held(row.kid, row.use, row.state, ECKey.import_key(row.public_jwk), row.kek_id, row.wrapped, row.due_at)
+    return _Held(row.kid, row.use, row.state, ECKey.import_key(row.public_jwk), _wrapped(row), row.due_at)
+
+
+def _wrapped(row: SigningKey) -> Wrapped | None:
+    return Wrapped(row.kid, row.kek_id or "", row.wrapped) if row.wrapped is not None else None

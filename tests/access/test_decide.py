@@ -28,6 +28,7 @@ from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 from gateway.identity.directory import Directory as People
 from gateway.identity.principal import Principal
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import write_keys
 from gateway.migrations import upgrade
 from tests.access.test_lens import dataset
@@ -92,7 +93,7 @@ def opened(folder: Path) -> Iterator[Room]:
     writer = AuditWriter(database)
     writer.start()
     engine, denials = Scripted(), Denials(writer)
-    access = Access(engine, database, People("https://exchange.example", keys), Catalog(), denials)
+    access = Access(engine, database, People("https://exchange.example", keys, KeyEncryptionKeys(folder / "keys.json")), Catalog(), denials)
     made = Room(access, engine, database, denials)
     made.change("policy_activated", "pol_1")
     access.switch.has("pol_1")

@@ -252,6 +252,7 @@ def test_production_refuses_to_activate_a_folder_on_an_exchange_that_is_set_up(t
         log_url="kafka://127.0.0.1:1",
         policy_url="http://127.0.0.1:1",
         policy_token=SecretStr("a token"),
+        kek_command="print-the-key",
     )
     with pytest.raises(SettingsRefused, match="Two persons change policy"):
         activate_policies(settings, tmp_path)

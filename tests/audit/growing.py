@@ -15,6 +15,7 @@ from gateway.audit.sequencer import Sequencer
 from gateway.audit.tiles import Tiles
 from gateway.audit.witnesses import Witnesses
 from gateway.database import Database
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import write_keys
 from gateway.migrations import upgrade
 from gateway.settings import Settings
@@ -37,7 +38,9 @@ class Log:
 
     def replica(self, tiles: Tiles | None = None, witnesses: Witnesses | None = None) -> Sequencer:
         """A further sequencer of this log."""
-        return Sequencer(self.database, tiles or self.tiles, log_signer(self.keys, self.settings), witnesses)
+        return Sequencer(
+            self.database, tiles or self.tiles, log_signer(self.keys, KeyEncryptionKeys.of(self.settings), self.settings), witnesses
+        )
 
     def append(self, count: int = 1, entry: Entry = ENTRY) -> list[bytes]:
         """The leaf hashes."""

@@ -15,6 +15,7 @@ from gateway.audit.models import AuditEntry, AuditLeaf, AuditPending, AuditTree
 from gateway.audit.note import log_signer
 from gateway.audit.sequence import LogStopped
 from gateway.database import Database
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import write_keys
 from tests.audit.growing import Log, forked
 
@@ -45,7 +46,7 @@ def went_back(session: Session) -> None:
 
 
 def signed_by_another(log: Log) -> None:
-    other = log_signer(write_keys(log.folder / "other.json"), log.settings)
+    other = log_signer(write_keys(log.folder / "other.json"), KeyEncryptionKeys.of(log.settings), log.settings)
     log.tiles.publish(other.sign(301, bytes(32)))
 
 

@@ -17,6 +17,7 @@ from gateway.audit.note import Checkpoint, Verifier, log_identity, log_signer
 from gateway.audit.record import Entry, record
 from gateway.audit.sequencer import Sequencer
 from gateway.audit.tiles import Tiles
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import b64, unb64
 from gateway.resources import SCHEMAS
 from tests.city import City
@@ -33,7 +34,9 @@ class Published:
     def __post_init__(self) -> None:
         self.tiles = Tiles(self.city.settings.resolved_audit_dir)
         self.verifier = Verifier.parse(log_identity(self.city.keys, self.city.settings)[1])
-        self.sequencer = Sequencer(self.city.database, self.tiles, log_signer(self.city.keys, self.city.settings))
+        self.sequencer = Sequencer(
+            self.city.database, self.tiles, log_signer(self.city.keys, KeyEncryptionKeys.of(self.city.settings), self.city.settings)
+        )
 
     def append(self, count: int = 1, **members: Any) -> list[bytes]:
         with self.city.database.transaction() as session:

@@ -20,6 +20,7 @@ from gateway.audit.release import AuditWriter
 from gateway.audit.sequencer import Sequencer
 from gateway.audit.tiles import WIDTH, Tiles, tile_path
 from gateway.database import Database
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import write_keys
 from gateway.migrations import upgrade
 from gateway.serve import calm_the_collector, share_the_interpreter
@@ -67,7 +68,7 @@ def added(stage: Stage) -> Measured:
     with _database(stage) as database:
         settings = Settings(environment="development", data_dir=stage.folder / f"log-{free_port()}")
         keys = write_keys(settings.resolved_key_file)
-        sequencer = Sequencer(database, Tiles(settings.resolved_audit_dir), log_signer(keys, settings))
+        sequencer = Sequencer(database, Tiles(settings.resolved_audit_dir), log_signer(keys, KeyEncryptionKeys.of(settings), settings))
         writer = AuditWriter(database)
         writer.start()
         sequencer.start()

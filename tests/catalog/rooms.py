@@ -38,6 +38,7 @@ from gateway.identity.models import Client, Organization
 from gateway.identity.person_facts import PersonFacts
 from gateway.identity.principal import Principal
 from gateway.identity.scopes import SCOPES
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import Keys, write_keys
 from gateway.limits import Callers
 from gateway.notices.api import router as notices_router
@@ -55,8 +56,8 @@ OBLIGATIONS: tuple[dict[str, Any], ...] = (
 class KnownPeople(People):
     """A token is the name of a client."""
 
-    def __init__(self, keys: Keys) -> None:
-        super().__init__(ISSUER, keys)
+    def __init__(self, keys: Keys, keks: KeyEncryptionKeys) -> None:
+        super().__init__(ISSUER, keys, keks)
         self.principals: dict[str, Principal] = {}
 
     def authenticate(self, token: str) -> Principal:
@@ -98,7 +99,7 @@ class Rooms:
     def __init__(self, database: Database, folder: Path) -> None:
         self.database = database
         self.held = write_keys(folder / "keys.json")
-        self.people = KnownPeople(self.held)
+        self.people = KnownPeople(self.held, KeyEncryptionKeys(folder / "keys.json"))
         self.catalog, self.contracts, self.policy = Catalog(), Contracts(), AllButAdvertising()
         self.topics: dict[str, tuple[int, int | None]] = {}
         self.keys: dict[str, ECKey] = {}

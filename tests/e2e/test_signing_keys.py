@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from gateway.doctor import examine
 from gateway.key_encryption import KeyEncryptionKeys
 from tests.e2e.listener import until
 from tests.engines import Engines
@@ -206,3 +209,35 @@ def test_what_a_stolen_key_has_signed_is_refused_everywhere_at_once(replicas: li
         fresh = httpx2.post(f"{replica.url}/oauth/token", data=form, auth=proof).json()["access_token"]
         assert httpx2.get(f"{replicas[-1].url}/v1/me", headers={"Authorization": f"Bearer {fresh}"}).status_code == 200
     assert states(first, "token") == {old: "retired", waiting: "retired", new: "signing"}
+
+
+def test_with_a_key_store_no_private_key_is_on_disk_and_while_it_is_away_only_signing_waits(engines: Engines, tmp_path: Path) -> None:
+    store, away = tmp_path / "store", tmp_path / "away"
+    store.write_text(b64encode(secrets.token_bytes(32)).decode())
+    with Gateway(engines, tmp_path / "exchange", {"EXCHANGE_KEK_COMMAND": f"cat {store}"}) as gateway:
+        assert '"d"' not in gateway.key_file.read_text()
+        assert {key["kept"] for key in command(gateway, "keys", "list")} == {"key file, encrypted"}
+        form, proof = {"grant_type": "client_credentials"}, (gateway.made.client_id, gateway.made.client_secret)
+        held = httpx2.post(f"{gateway.url}/oauth/token", data=form, auth=proof).json()["access_token"]
+
+        def signed() -> bytes:
+            return httpx2.get(f"{gateway.url}/audit/checkpoint").content
+
+        until(lambda: len(signed()) > 0, "a checkpoint")
+        gateway.stop()
+        store.rename(away)
+        gateway.start(policy=False)
+        assert httpx2.post(f"{gateway.url}/oauth/token", data=form, auth=proof).status_code == 503
+        assert httpx2.get(f"{gateway.url}/v1/me", headers={"Authorization": f"Bearer {held}"}).status_code == 200
+        (found,) = [each for each in examine(gateway.settings()) if each.part == "keys"]
+        assert (found.well, "does not come" in found.says) == (False, True)
+
+        last, bearer = signed(), {"Authorization": f"Bearer {held}"}
+        body = {"name": "A later partner", "kind": "partner"}
+        assert httpx2.post(f"{gateway.url}/v1/organizations", json=body, headers=bearer).status_code == 201
+        time.sleep(1)
+        assert signed() == last  # what is written down waits for its checkpoint
+        away.rename(store)
+        until(lambda: httpx2.post(f"{gateway.url}/oauth/token", data=form, auth=proof).status_code == 200, "the key", seconds=20)
+        until(lambda: gateway.is_ready(policy=True), "the policy", seconds=20)
+        until(lambda: signed() != last, "a new checkpoint", seconds=20)

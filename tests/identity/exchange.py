@@ -34,6 +34,7 @@ from gateway.identity.published_keys import PublishedKeys
 from gateway.identity.registration import Registration
 from gateway.identity.scopes import SCOPES
 from gateway.identity.setup import found
+from gateway.key_encryption import KeyEncryptionKeys
 from gateway.keys import write_keys
 from gateway.limits import Callers, Requests
 from gateway.outward import Outward
@@ -55,7 +56,7 @@ class Exchange:
         Base.metadata.create_all(self.database.engine)
         with self.database.transaction() as session:
             session.add(Counter(id=1, n=0))
-        self.directory = Directory(ISSUER, self.keys)
+        self.directory = Directory(ISSUER, self.keys, KeyEncryptionKeys.of(self.settings))
         self.changes = Changes(self.database)
         self.changes.listen(self.directory.on_changes)
         self.changes.start(self.directory.load)

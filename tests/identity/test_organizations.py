@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import ExchangeError
 from gateway.identity.setup import found
+from gateway.key_encryption import KeyEncryptionKeys
 from tests.identity.exchange import Exchange, bearer
 from tests.identity.test_clients import entries, fits, pointers
 
@@ -120,7 +121,7 @@ def test_exchange_is_founded_once(exchange: Exchange) -> None:
 
 def test_directory_loads_what_is_stored(exchange: Exchange) -> None:
     client = exchange.make_client(exchange.make_organization())
-    fresh = type(exchange.directory)(exchange.settings.issuer, exchange.keys)
+    fresh = type(exchange.directory)(exchange.settings.issuer, exchange.keys, KeyEncryptionKeys.of(exchange.settings))
     with exchange.database.reading() as session:
         fresh.load(session)
     assert fresh.client(client["id"]) == exchange.directory.client(client["id"])

@@ -12,6 +12,7 @@ import pytest
 from gateway.audit.models import AuditEntry
 from gateway.identity.directory import Directory
 from gateway.identity.models import RevokedToken
+from gateway.key_encryption import KeyEncryptionKeys
 from tests.identity.exchange import ISSUER, Exchange, bearer
 from tests.identity.test_dpop import Bound
 from tests.identity.test_tokens import forged
@@ -104,7 +105,7 @@ def test_revoked_token_stays_refused_after_a_start_and_its_row_goes_when_it_woul
 ) -> None:
     short = forged(exchange, sub=client[0], client_id=client[0], exp=int(time.time()) + 2, client_auth_method="client_secret_basic")
     revoke(exchange, short, client)
-    anew = Directory(ISSUER, exchange.keys)
+    anew = Directory(ISSUER, exchange.keys, KeyEncryptionKeys.of(exchange.settings))
     with exchange.database.reading() as session:
         anew.load(session)
         assert session.query(RevokedToken).count() == 1

@@ -32,8 +32,13 @@ from gateway.identity.directory import Directory as People
 from gateway.settings import Settings
 
 Obligations = tuple[dict[str, Any], ...]
-CountEvents = Callable[[DatasetView, Sequence[tuple[ContractView, Obligations | None, Obligations | None]]], Sequence[Mapping[str, Any]]]
-"""For contracts over one dataset, how many retained events pass each of two decisions, None being a refusal."""
+CountEvents = Callable[
+    [DatasetView, Sequence[tuple[ContractView, Obligations | None, Obligations | None]], Callable[[float], None]],
+    Sequence[Mapping[str, Any]],
+]
+"""For contracts over one dataset, how many retained events pass each of two decisions, None being a refusal; who waits is told the share
+that is done.
+"""
 MOST_RECORDED = 200
 
 

@@ -89,7 +89,7 @@ PREVIEW: dict[str, Any] = {
                 }
             ],
         },
-        "decisions": {"days": 30, "replayed": 1190, "changed": []},
+        "decisions": {"days": 30, "recorded": 1190, "replayed": 1190, "otherwise": 0, "changed": []},
     },
     "problem": None,
 }

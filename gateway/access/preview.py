@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+import orjson
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -33,8 +35,10 @@ from gateway.identity.principal import Principal
 
 log = structlog.get_logger(__name__)
 
-MOST_DECISIONS = 10_000
+MOST_ASKED = 50_000
+"""Decisions of which no two were made on the same facts. It bounds memory; what was left out is told."""
 MOST_GROUPS = 500
+AT_ONCE = 1000
 BEAT_S = 0.5
 SILENT = timedelta(seconds=60)
 """A preview that has not told anything for so long has died with its replica."""
@@ -144,7 +148,7 @@ class _Replaying:
         at = now()
         with self._desk.database.reading() as session:
             contracts = contracts_in_force(session)
-            recorded, count = _recorded(session, at - timedelta(days=days))
+            recorded, count = self._recorded(session, at - timedelta(days=days))
         self.contracts_digest = digest_of_contracts(contracts)
         self._total = 2 * len(contracts) + len(recorded)
         self._tell()
@@ -154,8 +158,34 @@ class _Replaying:
         return {
             "at": at.isoformat(),
             "contracts": {"in_force": len(contracts), "changed": changed},
-            "decisions": {"days": days, "replayed": count, "changed": decisions},
+            "decisions": {
+                "days": days,
+                "recorded": count,
+                "replayed": sum(each.count for each in recorded),
+                "otherwise": sum(group["decisions"] for group in decisions),
+                "changed": decisions[:MOST_GROUPS],
+            },
         }
+
+    def _recorded(self, session: Session, since: datetime) -> tuple[list[Recorded], int]:
+        """Those since then, and how many they are. Facts that differ by their time alone are asked once, at the newest."""
+        columns = (DecisionRow.facts, DecisionRow.revision, DecisionRow.allow, DecisionRow.reasons, DecisionRow.obligations)
+        # Identifiers are in the order of time, and have an index.
+        wanted = select(*columns).where(DecisionRow.at >= since).order_by(DecisionRow.id.desc())
+        found: dict[bytes, Recorded] = {}
+        count = 0
+        for part in session.execute(wanted, execution_options={"yield_per": AT_ONCE}).partitions():
+            for text, revision, allow, reasons, obligations in part:
+                facts = orjson.loads(text)
+                name = orjson.dumps({**facts, "at": ""}, option=orjson.OPT_SORT_KEYS)
+                held = found.get(name)
+                if held is None and len(found) < MOST_ASKED:
+                    held = found[name] = Recorded(facts, revision, {"allow": allow, "reasons": reasons, "obligations": obligations})
+                if held is not None:
+                    held.count += 1
+            count += len(part)
+            self._advance(0)
+        return list(found.values()), count
 
     def _contracts(self, sides: Sides, contracts: Sequence[ContractView], at: datetime) -> list[dict[str, Any]]:
         desk = self._desk
@@ -164,14 +194,16 @@ class _Replaying:
         pairs = sides.ask([facts[each.id] for each in asked], self._advance)
         changed = [(each, *pair) for each, pair in zip(asked, pairs, strict=True) if change_of(*pair) is not None]
         counts: dict[str, Mapping[str, Any]] = {}
+        begun = self._done
         for slug in dict.fromkeys(each.dataset_slug for each, _, _ in changed):
             of_dataset = [(each, _passing(one), _passing(other)) for each, one, other in changed if each.dataset_slug == slug]
             dataset = desk.catalog.get(slug)
             assert dataset is not None
-            counted = desk.count_events(dataset, of_dataset)
+            reached = partial(self._of_next, begun, len(of_dataset))
+            counted = desk.count_events(dataset, of_dataset, reached)
             counts |= {each.id: told for (each, _, _), told in zip(of_dataset, counted, strict=True)}
-            self._tell()
-        self._advance(len(contracts))
+            begun += len(of_dataset)
+        self._reached(begun + len(contracts) - len(changed))
         return [self._contract(each, one, other, counts[each.id]) for each, one, other in changed]
 
     def _contract(self, contract: ContractView, before: Answer, after: Answer, events: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,10 +250,16 @@ class _Replaying:
             }
             name = json.dumps([group, one["obligations"], other["obligations"]], sort_keys=True)
             groups.setdefault(name, group | {"decisions": 0})["decisions"] += each.count
-        return sorted(groups.values(), key=lambda group: -group["decisions"])[:MOST_GROUPS]
+        return sorted(groups.values(), key=lambda group: -group["decisions"])
 
     def _advance(self, done: int) -> None:
-        self._done += done
+        self._reached(self._done + done)
+
+    def _of_next(self, begun: int, more: int, share: float) -> None:
+        self._reached(begun + int(share * more))
+
+    def _reached(self, done: int) -> None:
+        self._done = done
         if self._stopping.is_set():
             raise PolicyUnavailable("the replica that was at work on it was stopped: ask for another one")
         if time.monotonic() - self._told > BEAT_S:
@@ -250,16 +288,3 @@ class Recorded:
     revision: str
     answer: Answer
     count: int = 0
-
-
-def _recorded(session: Session, since: datetime) -> tuple[list[Recorded], int]:
-    """The newest decisions since then, and how many they are. Facts that differ by their time alone are asked once, at the newest."""
-    wanted = select(DecisionRow).where(DecisionRow.at >= since).order_by(DecisionRow.at.desc()).limit(MOST_DECISIONS)
-    found: dict[str, Recorded] = {}
-    rows = session.scalars(wanted).all()
-    for row in rows:
-        facts = json.loads(row.facts)
-        name = json.dumps({**facts, "at": ""}, sort_keys=True)
-        answer = {"allow": row.allow, "reasons": row.reasons, "obligations": row.obligations}
-        found.setdefault(name, Recorded(facts, row.revision, answer)).count += 1
-    return list(found.values()), len(rows)

@@ -240,11 +240,12 @@ def _told(made: dict[str, Any]) -> str:
         lines.append(f"  {each['consumer']['name']} {each['change']}: {each['dataset']} for {each['purpose']} ({each['contract']})")
         lines += [f"    {reason['title']['en']}" for reason in each["after"]["reasons"]]
         lines += [f"    {name}: {', '.join(each['fields'][name])}" for name in ("gained", "lost") if each["fields"][name]]
-        if "not_counted" not in events:
-            lines.append(f"    events (estimate): {events['withheld']} would be withheld, {events['newly_delivered']} newly delivered")
+        counted = f"{events['withheld']} would be withheld, {events['newly_delivered']} newly delivered"
+        lines.append(f"    events (estimate): {counted}{'; the log was not read to its end' if 'incomplete' in events else ''}")
     decisions = made["result"]["decisions"]
-    other = sum(group["decisions"] for group in decisions["changed"])
-    lines.append(f"{other} of {decisions['replayed']} decisions of the last {decisions['days']} days would come out otherwise.")
+    lines.append(
+        f"{decisions['otherwise']} of {decisions['replayed']} decisions of the last {decisions['days']} days would come out otherwise."
+    )
     return "\n".join([*lines, f"To agree on it: exchange policy approve {made['revision']} --preview {made['number']}"])
 
 

@@ -11,16 +11,19 @@ from gateway.console.words import Say
 
 ORDER = ("loses", "gains", "changes")
 """Whom it takes something from stands first."""
+A_PAGE = 50
 VALUES = ("period", "step", "keep_last")
 
 
-def preview_told(result: Mapping[str, Any], state: Any, say: Say) -> dict[str, Any]:
-    """{in_force, contracts, replayed, decisions} of a preview that is done."""
+def preview_told(result: Mapping[str, Any], state: Any, say: Say, after: int) -> dict[str, Any]:
+    """{in_force, counts, contracts, following, recorded, replayed, decisions} of a preview that is done; contracts from that place on."""
     contracts = sorted(result["contracts"]["changed"], key=lambda each: ORDER.index(each["change"]))
     return {
         "in_force": result["contracts"]["in_force"],
         "counts": {name: sum(each["change"] == name for each in contracts) for name in ORDER},
-        "contracts": [_contract(each, state, say) for each in contracts],
+        "contracts": [_contract(each, state, say) for each in contracts[after : after + A_PAGE]],
+        "following": str(after + A_PAGE) if len(contracts) > after + A_PAGE else None,
+        "recorded": result["decisions"].get("recorded", result["decisions"]["replayed"]),
         "replayed": result["decisions"]["replayed"],
         "decisions": [_decision(each, state, say) for each in result["decisions"]["changed"]],
     }

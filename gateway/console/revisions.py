@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -39,15 +39,16 @@ Writer = Annotated[Principal, PageAllow("policies:write", roles=("privacy_office
 Agreeing = Annotated[Principal, PageAllow("policies:approve", roles=("privacy_officer",), fresh=True, back=BACK)]
 Id = Annotated[str, Path(pattern=r"^pol_[0-9a-z]{26}$")]
 Number = Annotated[int, Path(ge=1, le=1_000_000)]
+Place = Annotated[int, Query(ge=0, le=1_000_000)]
 FilePath = Annotated[str, Path(max_length=400)]
 DAYS = 30
 EXCERPT = 2
 
 
 @router.get("/officer/revisions/{revision_id}")
-def show_revision(revision_id: Id, request: Request, caller: Reader, session: Reading) -> HTMLResponse:
-    """What it changes, its preview before and after, who agreed, its files."""
-    return _show(request, session, revision_id, caller)
+def show_revision(revision_id: Id, request: Request, caller: Reader, session: Reading, after: Place = 0) -> HTMLResponse:
+    """What it changes, its preview before and after (the contracts from the place `after` on), who agreed, its files."""
+    return _show(request, session, revision_id, caller, after=after)
 
 
 @router.post("/officer/revisions/{revision_id}/propose")
@@ -152,7 +153,9 @@ def _found(session: Session, revision_id: str) -> PolicyRevision:
     return found
 
 
-def _show(request: Request, session: Session, revision_id: str, caller: Principal, problem: ExchangeError | None = None) -> HTMLResponse:
+def _show(
+    request: Request, session: Session, revision_id: str, caller: Principal, problem: ExchangeError | None = None, after: int = 0
+) -> HTMLResponse:
     state = request.app.state
     say = Say(language_of(request))
     revision = _found(session, revision_id)
@@ -176,10 +179,11 @@ def _show(request: Request, session: Session, revision_id: str, caller: Principa
         differences=differences(against.files, revision.files) if against else [],
         compared=against.id if against else None,
         preview=newest,
-        result=preview_told(newest.result, state, say) if newest and newest.result else None,
+        result=preview_told(newest.result, state, say, after) if newest and newest.result else None,
         holds=newest is not None and newest.digest == revision.digest and in_force is not None and newest.against == in_force.id,
         files=sorted(revision.files),
         days=DAYS,
+        after=str(after) if after else None,
         may_write=may_write(caller),
         form_token=state.browsers.form_token(caller),
         problem=told_of(problem, request) if problem else None,

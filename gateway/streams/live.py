@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import anyio.to_thread
 import structlog
@@ -51,6 +52,11 @@ DECIDING_AT_ONCE = 3
 FORGOTTEN_S = 5.0
 """Seconds in which the event loop comes to forgetting whoever was erased."""
 MEBIBYTE = 1024 * 1024
+Obligations = tuple[dict[str, Any], ...]
+
+
+def _nobody(_sref: str, _appended_ms: int, _now_ms: int) -> bool:
+    return False
 
 
 class Streams:
@@ -196,17 +202,10 @@ class Streams:
         if found is not None:
             self._permits.move_to_end((what, decision.id))
             return found
-        key = shape_key(decision.obligations, dataset)
-        try:
-            shape = self._shapes.get(key) or compile_shape(decision.obligations, dataset)
-        except Refusal as error:
-            log.warning("obligation_refused", dataset=dataset.slug, reason=str(error))
-            raise ExchangeError("policy_denied", "The policy asks for something that cannot be carried out on this dataset.") from error
-        self._shapes[key] = shape
         view = View(
             dataset.slug,
-            Lens(shape, contract_key(self.keys, what), self._attributes(dataset, contract)),
-            self._allows(decision, dataset, contract),
+            Lens(self.shape(decision.obligations, dataset), contract_key(self.keys, what), _attributes(self.issuer, dataset, contract)),
+            self.allows(decision.obligations, dataset, contract),
             self.consents,
             self.secrets,
             self.stamp,
@@ -220,19 +219,25 @@ class Streams:
             self._permits.popitem(last=False)
         return permit
 
-    def _attributes(self, dataset: DatasetView, contract: ContractView | None) -> dict[str, str]:
-        added = {"dataset": dataset.slug, "licence": dataset.licence["id"]}
-        if contract is None:
-            return added | {"dataschema": f"{self.issuer}/v1/datasets/{dataset.slug}/schemas/{dataset.current}"}
-        return added | {"contract": contract.id, "dataschema": f"{self.issuer}/v1/contracts/{contract.id}/schema"}
+    def shape(self, obligations: Obligations, dataset: DatasetView) -> Shape:
+        """What these obligations make of the dataset's events, compiled once. Raises `policy_denied` as `permit` does."""
+        key = shape_key(obligations, dataset)
+        try:
+            shape = self._shapes.get(key) or compile_shape(obligations, dataset)
+        except Refusal as error:
+            log.warning("obligation_refused", dataset=dataset.slug, reason=str(error))
+            raise ExchangeError("policy_denied", "The policy asks for something that cannot be carried out on this dataset.") from error
+        self._shapes[key] = shape
+        return shape
 
-    def _allows(self, decision: Decision, dataset: DatasetView, contract: ContractView | None) -> Allows | None:
-        filters = {obligation["kind"] for obligation in decision.obligations} & {"consent_filter", "opt_out_filter"}
+    def allows(self, obligations: Obligations, dataset: DatasetView, contract: ContractView | None) -> Allows | None:
+        """Whose events consent lets pass, the same object for the same question; None: everybody's."""
+        filters = {obligation["kind"] for obligation in obligations} & {"consent_filter", "opt_out_filter"}
         if not filters:
             return None
         found = purpose(contract.purpose) if contract else None
         if contract is None or found is None:
-            return lambda _sref, _appended, _now: False
+            return _nobody
         opt_out = "consent_filter" not in filters
         return self.consents.view(dataset.slug, found.with_broader, contract.consumer_id, unless_opted_out=opt_out)
 
@@ -252,3 +257,11 @@ class Streams:
                     self._buckets[what] = kept = fresh
                 return kept
         return None
+
+
+def _attributes(issuer: str, dataset: DatasetView, contract: ContractView | None) -> dict[str, str]:
+    """What each event is given on its way out."""
+    added = {"dataset": dataset.slug, "licence": dataset.licence["id"]}
+    if contract is None:
+        return added | {"dataschema": f"{issuer}/v1/datasets/{dataset.slug}/schemas/{dataset.current}"}
+    return added | {"contract": contract.id, "dataschema": f"{issuer}/v1/contracts/{contract.id}/schema"}

@@ -144,6 +144,26 @@ def test_rule_that_does_not_fit_is_told_and_what_was_entered_stays(city: City, l
     expect(look.page.locator("#rule-2")).to_contain_text("Zone: as it is")
 
 
+def test_of_two_officers_in_one_draft_the_second_is_told_and_what_the_first_wrote_stays(city: City, looks: Looks) -> None:
+    petra, paul = looks(script=False), looks()
+    paul.expects(412)
+    petra.sign_in(city.url, "petra", f"/officer/datasets/{FOOTFALL}?edit=1")
+    petra.page.fill("#retain-1", "40")
+    press(petra, "Save in the draft")
+    draft = petra.page.url
+    paul.sign_in(city.url, "paul", "/officer")
+    for look in (petra, paul):
+        look.page.goto(f"{draft}&edit=1")
+    petra.page.fill("#retain-1", "30")
+    press(petra, "Save in the draft")
+    paul.page.fill("#retain-1", "20")
+    press(paul, "Save in the draft")
+    expect(paul.page.locator("[role=alert]")).to_contain_text("changed")
+    paul.closely("sheet-stale")
+    paul.page.goto(draft)
+    expect(paul.page.locator("#rule-1")).to_contain_text("deletes it after 30 days")
+
+
 def test_engineer_sees_errors_of_rego_at_their_lines(city: City, looks: Looks) -> None:
     look = looks(width=1440)
     look.page.set_default_timeout(PATIENCE_MS)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
 from gateway.access.models import PolicyRevision
 from gateway.contracts.models import Contract
+from gateway.database import new_id, now
 from tests.e2e.district import FOOTFALL, District, visit
 from tests.e2e.listener import Listener, until
 from tests.e2e.wire import assert_calm, send
@@ -30,6 +32,7 @@ NO_PLANNING = {
         }
     ]
 }
+COUNTS = ("read", "before", "after", "newly_delivered", "withheld")
 COARSER = {
     "rules": [
         {
@@ -117,6 +120,37 @@ def test_a_preview_tells_fields_and_events_and_does_not_mind_an_activation(engin
         officers.done("POST", f"{REVISIONS}/{revision}/propose")
         stale = officers.call("POST", f"{REVISIONS}/{revision}/approve", "ben", {"preview": number})
         assert stale.json()["code"] == "stale"
+
+
+def test_events_are_counted_for_every_contract_each_with_its_own_consents_and_history(engines: Engines, tmp_path: Path) -> None:
+    with an_office(engines, tmp_path) as ([gateway], officers):
+        district = District(gateway)
+        named, other = (gateway.partner(name, scopes=READER) for name in ("Named", "Other"))
+        contracts = [district.contract(named), district.contract(other)]
+        organization = named.get("/v1/me")["organization"]
+        district.consent("person-of-all")
+        district.consent("person-of-one", recipients=[organization["id"] if isinstance(organization, dict) else organization])
+        district.publish(*(visit(who, number) for who in ("person-of-all", "person-of-one", "person-silent") for number in range(20)))
+        time.sleep(0.1)
+        later = now()
+        time.sleep(0.1)
+        district.publish(*(visit("person-of-all", number) for number in range(20, 30)))
+        gateway.stop()
+        database = gateway.database()
+        with database.transaction() as session:
+            for contract in contracts:
+                columns = {column.key: column for column in Contract.__table__.columns}
+                row = dict(session.execute(select(*columns.values()).where(Contract.id == contract)).one()._mapping)
+                copies = [{"history": "all"}] * 60 + [{"history": "none", "valid_from": later}] * 60
+                session.execute(insert(Contract), [row | copy | {"id": new_id("con")} for copy in copies])
+        database.close()
+        gateway.start()
+        seen = officers.previewed(officers.drafted(FOOTFALL, **NO_PLANNING))["result"]["contracts"]
+        assert (seen["in_force"], len(seen["changed"])) == (242, 242)
+        found = [(each["consumer"]["name"].split()[0], each["events"]) for each in seen["changed"]]
+        told = Counter((name, events["read"], events["withheld"]) for name, events in found)
+        assert told == {("Named", 70, 50): 61, ("Named", 10, 10): 60, ("Other", 70, 30): 61, ("Other", 10, 10): 60}
+        assert {frozenset(events) for _, events in found} == {frozenset({*COUNTS, "estimate"})}
 
 
 def test_a_contract_whose_purpose_has_left_the_tree_receives_nothing_and_breaks_nothing(engines: Engines, tmp_path: Path) -> None:

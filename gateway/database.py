@@ -114,6 +114,9 @@ class Database:
         self.engine = open_database(url)
         self._writing = sessionmaker(self.engine, expire_on_commit=False)
         self._reading = sessionmaker(self.engine.execution_options(postgresql_readonly=True), expire_on_commit=False)
+        # SQLite has no statement that does all, so there it is a transaction.
+        at_once = {"isolation_level": "AUTOCOMMIT"} if self.engine.dialect.name == "postgresql" else {}
+        self._at_once = sessionmaker(self.engine.execution_options(**at_once), expire_on_commit=False)
         self.after_commit: list[Callable[[int], object]] = []
 
     @contextmanager
@@ -128,6 +131,16 @@ class Database:
         if forbids is not None:
             for react in self.after_commit:
                 react(forbids)
+
+    @contextmanager
+    def one_statement(self) -> Iterator[Session]:
+        """A session for one statement, which is a transaction by itself and needs neither beginning nor end; no change is noted in it.
+
+        Raises `database_unavailable`.
+        """
+        with _unavailable(), self._at_once() as session:
+            yield session
+            session.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

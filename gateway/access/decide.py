@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import structlog
 from prometheus_client import Counter, Histogram
-from sqlalchemy import insert
+from sqlalchemy import Table
 from sqlalchemy.orm import Session
 
 from gateway.access.decision import Action, Answer, Decision, PolicyEngine, PolicyUnavailable
@@ -49,7 +49,7 @@ unavailable = Counter("exchange_decisions_unavailable_total", "Questions that no
 seconds = Histogram("exchange_decision_seconds", "Time of the policy engine for one decision, in seconds.")
 
 
-_ADD = insert(DecisionRow)
+_DECISIONS = cast(Table, DecisionRow.__table__)
 
 
 class Access:
@@ -207,7 +207,7 @@ class Access:
     def _store(self, question: Question, decision: Decision, at: datetime) -> None:
         caller, contract = question.caller, question.contract
         about = contract.id if contract and contract.id else None
-        with self._database.transaction() as session:
+        with self._database.one_statement() as session:
             row = {
                 "id": decision.id,
                 "at": at,
@@ -224,7 +224,6 @@ class Access:
                 "revision": decision.revision,
                 "until": decision.until,
             }
-            session.connection().execute(_ADD, row)  # as a row, for which no object need be kept
             record(
                 session,
                 Entry(
@@ -241,6 +240,7 @@ class Access:
                     provider=question.dataset.owner_id,
                     consumer=contract.consumer_id if contract else (caller.organization_id if caller else None),
                 ),
+                (_DECISIONS, row),
             )
 
 

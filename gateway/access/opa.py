@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import queue
 import time
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
+import orjson
 from opa_client.opa import OpaClient
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout
 
 from gateway.access.answer import checked
 from gateway.access.bundle import NAME
@@ -24,13 +26,47 @@ READ_SECONDS = 0.7
 _STRICT = {"provenance": "true", "strict-builtin-errors": "true"}
 
 
-class _Client(OpaClient):  # type: ignore[misc]
-    """The library's client, deaf to proxies and `.netrc` of the environment, which would get our token or replace it."""
+class _Answer:
+    """What the library asks of an answer."""
 
-    def _init_session(self) -> requests.Session:
-        session: requests.Session = super()._init_session()
-        session.trust_env = False
-        return session
+    def __init__(self, answer: BaseHTTPResponse) -> None:
+        self._answer = answer
+
+    def raise_for_status(self) -> None:
+        if self._answer.status >= HTTPStatus.BAD_REQUEST:
+            raise PolicyUnavailable(f"OPA answered {self._answer.status}")
+
+    def json(self) -> Any:
+        return orjson.loads(self._answer.data)
+
+
+class _Session:
+    """One kept connection of `urllib3`, deaf to proxies and `.netrc` of the environment, which would get our token or replace it.
+
+    The library's own session is one of `requests`, which takes as long to make a request as OPA to answer it.
+    """
+
+    def __init__(self, pool: HTTPConnectionPool) -> None:
+        self._pool = pool
+
+    def post(self, path: str, *, json: dict[str, Any], timeout: Timeout) -> _Answer:
+        body = orjson.dumps(json)
+        # A retry would repeat what OPA refused, and another address would get the token.
+        return _Answer(self._pool.urlopen("POST", path, body, timeout=timeout, retries=False, redirect=False))
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Client(OpaClient):  # type: ignore[misc]
+    """The library's client on a session that is made for one question after another."""
+
+    def _init_session(self) -> _Session:
+        self.root_url = f"/{self.version}"
+        headers = self.headers | {"Content-Type": "application/json"}
+        if self.ssl:
+            return _Session(HTTPSConnectionPool(self.host, self.port, headers=headers, cert_reqs="CERT_REQUIRED"))
+        return _Session(HTTPConnectionPool(self.host, self.port, headers=headers))
 
 
 class OpaEngine:
@@ -115,8 +151,8 @@ class OpaEngine:
 
     def _new_client(self) -> _Client:
         host, port, secure = self._where
-        # A connection and an answer have a second between them; a retry would also repeat what OPA refused.
-        return _Client(host=host, port=port, ssl=secure, token=self._token, retries=0, timeout=(CONNECT_SECONDS, READ_SECONDS))
+        # A connection and an answer have a second between them.
+        return _Client(host=host, port=port, ssl=secure, token=self._token, timeout=Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS))
 
 
 def _revision(body: dict[str, Any]) -> str:

@@ -15,13 +15,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import orjson
-from sqlalchemy import Connection, Pool, Table, bindparam, insert, select
+from sqlalchemy import Connection, Insert, Pool, Table, bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from gateway.audit.models import AuditEntry, AuditPending
@@ -91,14 +91,23 @@ class Sealed(NamedTuple):
     leaf_hash: bytes
 
 
-def record(session: Session, entry: Entry) -> Receipt:
-    """Append the entry within the caller's transaction: what happened and its entry are durable together or not at all."""
+def record(session: Session, entry: Entry, beside: tuple[Table, Mapping[str, Any]] | None = None) -> Receipt:
+    """Append the entry within the caller's transaction: what happened and its entry are durable together or not at all.
+
+    `beside` is a row of a table that is added with it, on PostgreSQL in the same statement.
+    """
     at = next_instant(session.connection())
     sealed = seal(entry, rfc3339(at))
     connection, row = session.connection(), row_of(entry, at, sealed)
     if connection.dialect.name == "postgresql":
-        connection.execute(_ADD, row)
+        statement = _ADD
+        if beside is not None:
+            statement = _beside(beside[0])
+            row |= {f"{BESIDE}{name}": value for name, value in beside[1].items()}
+        connection.execute(statement, row)
     else:
+        if beside is not None:
+            connection.execute(insert(beside[0]), beside[1])
         connection.execute(insert(_PENDING), {"number": connection.execute(_ADD_ONE, row).scalar_one()})
     return Receipt(sealed.leaf_hash)
 
@@ -109,6 +118,13 @@ _ADD_ONE = (
 )
 _ADD = insert(_PENDING).from_select(["number"], select(_ADD_ONE.cte("added").c.number))
 """Both in one statement: SQLite has none for that."""
+BESIDE = "beside_"
+
+
+@cache
+def _beside(table: Table) -> Insert:
+    row = insert(table).values({name: bindparam(f"{BESIDE}{name}") for name in table.c.keys()})  # noqa: SIM118 - no mapping
+    return _ADD.add_cte(row.cte("beside"))
 
 
 def next_instant(connection: Connection) -> datetime:

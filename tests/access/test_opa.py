@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from joserfc.jwk import ECKey
 
 from gateway.access.bundle import build_bundle
 from gateway.access.bundle_server import Served
 from gateway.access.decision import PolicyUnavailable
 from gateway.access.opa import OpaEngine
+from gateway.database import now
 from tests.access.admin import TOKEN, admin_address
 from tests.engines.opa import Opa
 from tests.policies.shipped import KEY, answering, bundle, facts, parts
@@ -176,6 +185,33 @@ def test_a_wrong_token_gets_no_answer(pair: tuple[Opa, OpaEngine], active: OpaEn
         stranger.activate("pol_1", bundle("pol_1"))
     stranger.close()
     active.ping()
+
+
+def test_an_opa_whose_certificate_nobody_vouches_for_is_told_nothing(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(now() - timedelta(1)).not_valid_after(now() + timedelta(1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    kept = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "opa.pem").write_bytes(kept + made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "opa.pem")
+    heard: list[bytes] = []
+
+    def pretend(listening: socket.socket) -> None:
+        with suppress(OSError), listening.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as connection:
+            heard.append(connection.recv(1000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=pretend, args=(listening,))
+        thread.start()
+        engine = OpaEngine(f"https://127.0.0.1:{listening.getsockname()[1]}", TOKEN)
+        engine._expected = "pol_1"
+        with pytest.raises(PolicyUnavailable, match="SSLError"):
+            engine.evaluate(facts())
+        thread.join(5)
+    assert heard == []
 
 
 def test_several_threads_may_ask_at_once(active: OpaEngine) -> None:

@@ -17,12 +17,17 @@ class Switch:
         self._wanted: str | None = None
         self._has: str | None = None
         self._turning = False
-        self._since = 0.0
+        self._since = -SWITCH_S
 
     @property
     def turning(self) -> bool:
         """True if the active revision is another since, and the engine has not said yet that it has it."""
         return self._turning
+
+    @property
+    def turned_just_now(self) -> bool:
+        """True for `SWITCH_S` after a turn, whether or not the engine has it by then."""
+        return time.monotonic() < self._since + SWITCH_S
 
     def turn_to(self, revision: str) -> None:
         """This revision is active from now on."""

@@ -47,8 +47,10 @@ from gateway.streams.views import Allows, Judgements, Stamp, SubjectSecrets, Vie
 log = structlog.get_logger(__name__)
 
 KEPT_VIEWS = 10_000
-DECIDING_AT_ONCE = 3
-"""New decisions of streams. After a change of policy all ask: more at once would only hold up each other, and what the change waits for."""
+DECIDING_AT_ONCE = 10
+"""New decisions of streams."""
+DECIDING_AFTER_A_TURN = 1
+"""The same, just after a change of policy. All streams ask then, at every replica: more would hold up what the change itself waits for."""
 FORGOTTEN_S = 5.0
 """Seconds in which the event loop comes to forgetting whoever was erased."""
 MEBIBYTE = 1024 * 1024
@@ -109,7 +111,7 @@ class Streams:
         self._wake = asyncio.Event()
         self._permits: OrderedDict[tuple[str, str], Permit] = OrderedDict()
         self._deciding = Shared[tuple[object, ...], Decision]()
-        self._deciders = CapacityLimiter(DECIDING_AT_ONCE)
+        self._deciders, self._deciders_after_a_turn = CapacityLimiter(DECIDING_AT_ONCE), CapacityLimiter(DECIDING_AFTER_A_TURN)
         self._shapes: dict[bytes, Shape] = {}
         self._buckets: dict[str, Bucket] = {}
 
@@ -185,7 +187,8 @@ class Streams:
     async def decided(self, question: Question) -> Decision:
         """A new decision; readers that ask the same at once share one, and so one view. Raises what `Access.decide` raises."""
         key = (self.stamp.value, question.key)  # a decision that was begun before a forbidding change is nobody's who comes after it
-        return await self._deciding.ask(key, lambda: anyio.to_thread.run_sync(self._decide, question, limiter=self._deciders))
+        deciders = self._deciders_after_a_turn if self.access.switch.turned_just_now else self._deciders
+        return await self._deciding.ask(key, lambda: anyio.to_thread.run_sync(self._decide, question, limiter=deciders))
 
     def _decide(self, question: Question) -> Decision:
         return self.access.decide(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfPatience
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
@@ -106,8 +106,9 @@ class AuditWriter:
     def __init__(self, database: Database, guard: Callable[[], Select[Any] | None] = lambda: None) -> None:
         self._engine = database.engine
         self._guard = guard
-        self._waiting: deque[_Waiter] = deque()
-        self._something = threading.Condition()
+        # The event loop only puts: with a lock it would now and then wait for a thread that holds it and has lost its turn.
+        self._waiting: SimpleQueue[_Waiter | None] = SimpleQueue()
+        self._taken: list[_Waiter] = []
         self._open = False
         self._barred = 0
         self._newest: datetime | None = None
@@ -124,9 +125,8 @@ class AuditWriter:
         return self._open and self._thread.is_alive()
 
     def stop(self) -> None:
-        with self._something:
-            self._open = False
-            self._something.notify()
+        self._open = False
+        self._waiting.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout=PATIENCE_S)
 
@@ -164,12 +164,9 @@ class AuditWriter:
             raise _unavailable() from error
 
     def _submit(self, waiter: _Waiter) -> None:
-        with self._something:
-            if not self._open or len(self._waiting) >= MOST_WAITING:
-                raise _unavailable()
-            self._waiting.append(waiter)
-            if len(self._waiting) == 1:
-                self._something.notify()
+        if not self._open or self._waiting.qsize() >= MOST_WAITING:
+            raise _unavailable()
+        self._waiting.put(waiter)
 
     def _run(self) -> None:
         """One batch is with the database, and meanwhile the next is made ready of what waits."""
@@ -186,15 +183,20 @@ class AuditWriter:
 
     def _wait(self) -> bool:
         """Until something waits; False once the writer is stopped and all is written."""
-        with self._something:
-            while self._open and not self._waiting:
-                self._something.wait()
-            return bool(self._waiting)
+        while self._open or not self._waiting.empty():
+            first = self._waiting.get()
+            if first is not None:
+                self._taken.append(first)
+                return True
+        return False
 
     def _add_to(self, batch: _Batch) -> None:
         """Seal what waits, oldest first, until the batch is full."""
-        with self._something:
-            taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE - len(batch.outcomes)))]
+        taken, self._taken = self._taken, []
+        for _ in range(min(self._waiting.qsize(), MOST_AT_ONCE - len(batch.outcomes) - len(taken))):
+            waiter = self._waiting.get()
+            if waiter is not None:
+                taken.append(waiter)
         if not taken:
             return
         try:

@@ -141,6 +141,9 @@ class OpaEngine:
             client = self._new_client()
         try:
             body = client.query_rule(facts, ENTRYPOINT, query_params=_STRICT)
+        except PolicyUnavailable:
+            client.close_connection()
+            raise
         except Exception as error:  # whatever failed, there is no answer
             client.close_connection()
             raise PolicyUnavailable(f"OPA did not answer: {type(error).__name__}") from error

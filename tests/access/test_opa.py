@@ -181,7 +181,7 @@ def test_a_bundle_cannot_replace_the_rule_of_who_may_ask(active: OpaEngine, pair
 
 def test_a_wrong_token_gets_no_answer(pair: tuple[Opa, OpaEngine], active: OpaEngine) -> None:
     stranger = OpaEngine(pair[0].url, "another", activation_s=0.1)
-    with pytest.raises(PolicyUnavailable):
+    with pytest.raises(PolicyUnavailable, match="OPA answered 401"):
         stranger.activate("pol_1", bundle("pol_1"))
     stranger.close()
     active.ping()

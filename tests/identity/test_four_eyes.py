@@ -130,7 +130,7 @@ def test_who_is_suspended_approves_nothing(exchange: Exchange) -> None:
 @pytest.mark.parametrize("hours", [0, 1, 23])
 def test_production_refuses_to_wait_for_less_than_a_day(hours: int) -> None:
     told = {"issuer": "https://exchange.city.example", "database_url": "postgresql+psycopg://x", "log_url": "kafka://x:1"}
-    told |= {"policy_url": "http://127.0.0.1:8181", "policy_token": "a token of the policy engine"}
+    told |= {"policy_url": "http://127.0.0.1:8181", "policy_token": "a token of the policy engine", "kek_command": "print-the-key"}
     assert Settings.model_validate(told | {"approval_wait_h": 48}).approval_wait_h == 48
     with pytest.raises(ValueError, match="EXCHANGE_APPROVAL_WAIT_H"):
         Settings.model_validate(told | {"approval_wait_h": hours})

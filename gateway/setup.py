@@ -183,7 +183,7 @@ def rotate_kek(settings: Settings) -> Rotated:
     keks = KeyEncryptionKeys.of(settings)
     database = Database(settings.resolved_database_url)
     try:
-        if not settings.kek.get_secret_value() and not settings.kek_command:
+        if not keks.elsewhere:
             add_key_encryption_key(settings.resolved_key_file)
         kek_id, _ = keks.current()
         rewrapped, lost = _rewrap_all(database, keks)

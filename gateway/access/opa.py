@@ -63,7 +63,7 @@ class _Client(OpaClient):  # type: ignore[misc]
 
     def _init_session(self) -> _Session:
         self.root_url = f"/{self.version}"
-        headers = self.headers | {"Content-Type": "application/json"}
+        headers = (self.headers or {}) | {"Content-Type": "application/json"}
         if self.ssl:
             return _Session(HTTPSConnectionPool(self.host, self.port, headers=headers, cert_reqs="CERT_REQUIRED"))
         return _Session(HTTPConnectionPool(self.host, self.port, headers=headers))

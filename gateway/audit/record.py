@@ -21,11 +21,15 @@ from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import orjson
-from sqlalchemy import Connection, Insert, Pool, Table, bindparam, insert, select
+from sqlalchemy import CTE, ColumnElement, Connection, Engine, Pool, Table, bindparam, exists, func, insert, select
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from gateway.audit.models import AuditEntry, AuditPending
+from gateway.audit.verify import BACK
 from gateway.database import now, rfc3339
+from gateway.errors import ExchangeError
 from gateway.keys import b64
 
 VERSION = 1
@@ -94,7 +98,8 @@ class Sealed(NamedTuple):
 def record(session: Session, entry: Entry, beside: tuple[Table, Mapping[str, Any]] | None = None) -> Receipt:
     """Append the entry within the caller's transaction: what happened and its entry are durable together or not at all.
 
-    `beside` is a row of a table that is added with it, on PostgreSQL in the same statement.
+    `beside` is a row of a table that is added with it, on PostgreSQL in the same statement. Raises `audit_unavailable` if the log is
+    further by now than its time may go back.
     """
     at = next_instant(session.connection())
     sealed = seal(entry, rfc3339(at))
@@ -104,7 +109,9 @@ def record(session: Session, entry: Entry, beside: tuple[Table, Mapping[str, Any
         if beside is not None:
             statement = _beside(beside[0])
             row |= {f"{BESIDE}{name}": value for name, value in beside[1].items()}
-        connection.execute(statement, row)
+        if connection.execute(statement, row | {"latest": at + BACK}).first() is None:
+            forget_how_far(connection.engine)
+            raise ExchangeError("audit_unavailable", headers={"Retry-After": "2"})
     else:
         if beside is not None:
             connection.execute(insert(beside[0]), beside[1])
@@ -113,17 +120,35 @@ def record(session: Session, entry: Entry, beside: tuple[Table, Mapping[str, Any
 
 
 _ENTRIES, _PENDING = cast(Table, AuditEntry.__table__), cast(Table, AuditPending.__table__)
-_ADD_ONE = (
-    insert(_ENTRIES).values({name: bindparam(name) for name, _ in _ENTRIES.c.items() if name != "number"}).returning(_ENTRIES.c.number)
-)
-_ADD = insert(_PENDING).from_select(["number"], select(_ADD_ONE.cte("added").c.number))
-"""Both in one statement: SQLite has none for that."""
+LOOKED_BACK_AT = 16
+"""Entries, the newest of which says how far the log is: of replicas that write at once, the last is not always the latest."""
 BESIDE = "beside_"
 
 
+def _values(table: Table, prefix: str = "") -> dict[str, ColumnElement[Any]]:
+    """A parameter for each column but the number of an entry, of the column's type."""
+    return {each.name: sql_cast(bindparam(f"{prefix}{each.name}", type_=each.type), each.type) for each in table.c if each.name != "number"}
+
+
+def _added() -> CTE:
+    """The entry, unless the newest are later than `latest`: what a network has held back comes when others have gone on."""
+    newest = select(_ENTRIES.c.at).order_by(_ENTRIES.c.number.desc()).limit(LOOKED_BACK_AT).subquery()
+    is_late = select(func.max(newest.c.at)).scalar_subquery() > bindparam("latest", type_=_ENTRIES.c.at.type)
+    values = _values(_ENTRIES)
+    entry = insert(_ENTRIES).from_select([*values], select(*values.values()).where(is_late.is_not(True)))
+    return entry.returning(_ENTRIES.c.number).cte("added")
+
+
+_ADD_ONE = insert(_ENTRIES).values({name: bindparam(name) for name in _values(_ENTRIES)}).returning(_ENTRIES.c.number)
+_ADDED = _added()
+_ADD = insert(_PENDING).from_select(["number"], select(_ADDED.c.number)).returning(_PENDING.c.number)
+"""Both in one statement: SQLite has none for that."""
+
+
 @cache
-def _beside(table: Table) -> Insert:
-    row = insert(table).values({name: bindparam(f"{BESIDE}{name}") for name in table.c.keys()})  # noqa: SIM118 - no mapping
+def _beside(table: Table) -> ReturningInsert[Any]:
+    values = _values(table, BESIDE)
+    row = insert(table).from_select([*values], select(*values.values()).where(exists(select(_ADDED.c.number))))
     return _ADD.add_cte(row.cte("beside"))
 
 
@@ -136,6 +161,11 @@ def next_instant(connection: Connection) -> datetime:
     newest = _newest.get(pool) or connection.execute(_NEWEST).scalar()
     at = _newest[pool] = now() if newest is None else max(now(), newest)
     return at
+
+
+def forget_how_far(engine: Engine) -> None:
+    """The log is further than this process knew: it asks again before its next entry."""
+    _newest.pop(engine.pool, None)
 
 
 _NEWEST = select(_ENTRIES.c.at).order_by(_ENTRIES.c.number.desc()).limit(1)

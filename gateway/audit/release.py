@@ -22,7 +22,7 @@ import structlog
 from sqlalchemy import Select
 
 from gateway.audit.published import Published
-from gateway.audit.record import SALTS, Entry, Receipt, next_instant, row_of, seal
+from gateway.audit.record import SALTS, Entry, Receipt, forget_how_far, next_instant, row_of, seal
 from gateway.audit.store import Store, connect
 from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
@@ -227,6 +227,8 @@ class AuditWriter:
         except Exception as error:  # noqa: BLE001 - see `_fail`
             self._fail(error, batch.waiters)
             self._disconnect()
+            self._newest = None  # how far the log is may be why
+            forget_how_far(self._engine)
         else:
             _tell(batch.outcomes)
 

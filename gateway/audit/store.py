@@ -22,6 +22,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.audit.models import AuditEntry, AuditPending, PublishedRange
+from gateway.audit.record import LOOKED_BACK_AT
+from gateway.audit.verify import BACK
 from gateway.database import Moment
 
 Row = dict[str, Any]
@@ -32,7 +34,7 @@ each time the event loop loses its turn.
 
 
 class Refused(Exception):
-    """The guard found no row, and nothing was written."""
+    """The guard found no row, or the log is further by now than its time may go back; nothing was written."""
 
 
 class Store(Protocol):
@@ -44,6 +46,9 @@ class Store(Protocol):
     def send(self, entries: Sequence[Row], spans: Sequence[Row], guard: Select[Any] | None = None) -> None:
         """Insert rows of `AuditEntry`, numbered in their order, and of `PublishedRange`: all of them, durably, or none; `finish` says
         which. With a `guard` none, unless that query finds a row in the same transaction.
+
+        All entries are of one instant. None is written if the log's newest ones are more than `BACK` later: what a network has held back
+        comes when others have gone on, and its sender may be gone. SQLite has no network.
 
         PostgreSQL works on it when this returns; SQLite has done it, and raises `Refused` here. Raises psycopg's or SQLAlchemy's errors.
         """
@@ -200,7 +205,7 @@ def _insert(model: type[AuditEntry | PublishedRange], first: int) -> str:
     names = ", ".join(f'"{name}"' for name, _ in columns)
     arrays = ", ".join(f"${number}::{kind.name}[]" for number, (_, kind) in enumerate(columns, first))
     rows = f"unnest({arrays}) AS rows({names})"
-    return f"INSERT INTO {model.__table__} ({names}) SELECT {names} FROM {rows} WHERE EXISTS (SELECT FROM guard)"  # noqa: S608 - our own names
+    return f"INSERT INTO {model.__table__} ({names}) SELECT {names} FROM {rows} WHERE EXISTS (SELECT FROM may)"  # noqa: S608 - our own names
 
 
 @lru_cache(maxsize=4)
@@ -209,6 +214,10 @@ def _one_statement(guard: Select[Any] | None) -> bytes:
     query = "SELECT 1" if guard is None else str(guard.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     entries, spans = _insert(AuditEntry, 1), _insert(PublishedRange, 1 + len(_columns(AuditEntry)))
     pending = f"INSERT INTO {AuditPending.__table__} (number) SELECT number FROM entries"  # noqa: S608 - our own names
+    instant = 1 + [name for name, _ in _columns(AuditEntry)].index("at")
+    newest = f"SELECT max(at) FROM (SELECT at FROM {AuditEntry.__table__} ORDER BY number DESC LIMIT {LOOKED_BACK_AT}) AS newest"  # noqa: S608 - our own names
+    is_late = f"({newest}) > (${instant}::timestamptz[])[1] + interval '{BACK}'"
     # Materialised, so that it is asked once and its lock is held to the end.
-    parts = f"guard AS MATERIALIZED ({query}), entries AS ({entries} RETURNING number), pending AS ({pending}), spans AS ({spans})"
-    return f"WITH {parts} SELECT EXISTS (SELECT FROM guard)".encode()  # noqa: S608 - our own names
+    may = f"guard AS MATERIALIZED ({query}), may AS MATERIALIZED (SELECT FROM guard WHERE ({is_late}) IS NOT TRUE)"
+    added = f"entries AS ({entries} RETURNING number), pending AS ({pending}), spans AS ({spans})"
+    return f"WITH {may}, {added} SELECT EXISTS (SELECT FROM may)".encode()  # noqa: S608 - our own names

@@ -187,6 +187,14 @@ def test_a_wrong_token_gets_no_answer(pair: tuple[Opa, OpaEngine], active: OpaEn
     active.ping()
 
 
+def test_without_a_token_the_answer_is_no_and_no_failure(pair: tuple[Opa, OpaEngine], active: OpaEngine) -> None:
+    unnamed = OpaEngine(pair[0].url, "", activation_s=0.1)
+    with pytest.raises(PolicyUnavailable, match="OPA answered 401"):
+        unnamed.activate("pol_1", bundle("pol_1"))
+    unnamed.close()
+    active.ping()
+
+
 def test_an_opa_whose_certificate_nobody_vouches_for_is_told_nothing(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])

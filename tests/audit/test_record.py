@@ -7,17 +7,20 @@ from base64 import b64decode
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 import rfc8785
-from sqlalchemy import insert, select
+from sqlalchemy import Table, insert, select
 
-from gateway.audit.models import AuditEntry
+from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.audit.record import Entry, Ranges, Receipt, canonical, record, row_of, seal
 from gateway.database import Database, now
+from gateway.errors import ExchangeError
 from gateway.keys import b64, unb64
+from gateway.migrations import upgrade
+from tests.engines import Postgres
 
 AT = "2026-11-23T12:00:00.250Z"
 SALTS = bytes(range(64))
@@ -143,3 +146,24 @@ def test_time_of_the_log_does_not_go_back_when_the_clock_does(database: Database
         first, second = session.scalars(select(AuditEntry.at).order_by(AuditEntry.number))
     assert isinstance(first, datetime)
     assert second >= first
+
+
+def test_what_the_network_has_held_back_is_not_written_nor_what_stands_beside_it(postgres: Postgres) -> None:
+    url = postgres.url(postgres.create_database())
+    upgrade(url)
+    database = Database(url)
+    beside = (cast(Table, PublishedRange.__table__), {"topic_id": "topic", "partition": 0, "first": 0, "next": 1})
+    with database.transaction() as session:
+        record(session, SMALLEST)  # from here on nobody is asked how far the log is
+        session.execute(insert(AuditEntry), [row_of(SMALLEST, now() + timedelta(seconds=4), seal(SMALLEST, AT))])
+    with pytest.raises(ExchangeError, match="audit_unavailable"), database.one_statement() as session:
+        record(session, SMALLEST, beside)
+    with database.reading() as session:
+        assert len(session.scalars(select(AuditEntry)).all()) == 2
+        assert session.scalars(select(PublishedRange)).all() == []
+    with database.one_statement() as session:  # it has learnt meanwhile
+        record(session, SMALLEST, beside)
+    with database.reading() as session:
+        assert len(session.scalars(select(AuditEntry)).all()) == 3
+        assert len(session.scalars(select(PublishedRange)).all()) == 1
+    database.close()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
@@ -19,7 +20,7 @@ from gateway.audit.models import AuditEntry, PublishedRange
 from gateway.audit.published import Published
 from gateway.audit.record import Entry, Ranges, record
 from gateway.audit.release import AuditWriter, Outdated
-from gateway.database import Database, rfc3339
+from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 from gateway.keys import b64
 from gateway.migrations import upgrade
@@ -234,6 +235,35 @@ def test_stopping_writes_what_waits_and_refuses_what_comes(database: Database) -
     asyncio.run(deliver())
     assert not writer.alive
     assert len(entries(database)) == 200
+
+
+def test_what_the_network_has_held_back_is_not_written_where_the_log_has_gone_on(postgres: Postgres) -> None:
+    url = postgres.url(postgres.create_database())
+    upgrade(url)
+    database = Database(url)
+    writer = AuditWriter(database)
+    writer.start()
+
+    def others_write(later_s: float) -> None:
+        """An entry of another replica, so much later than what this one sends next."""
+        with database.transaction() as session:
+            record(session, ENTRY)
+            newest = session.scalars(select(AuditEntry).order_by(AuditEntry.number.desc()).limit(1)).one()
+            newest.at = now() + timedelta(seconds=later_s)
+
+    writer.append(ENTRY)  # from here on it asks nobody how far the log is
+    others_write(1.5)
+    writer.append(ENTRY)
+    others_write(4)
+    with pytest.raises(ExchangeError, match="audit_unavailable"):
+        writer.append(ENTRY, [Published("topic", 0, 10, 20)])
+    assert len(entries(database)) == 4
+    with database.reading() as session:
+        assert session.scalars(select(PublishedRange)).all() == []
+    writer.append(ENTRY)  # for it has learnt meanwhile how far the log is
+    assert len(entries(database)) == 5
+    writer.stop()
+    database.close()
 
 
 def test_it_writes_again_when_a_killed_database_is_back(postgres: Postgres) -> None:

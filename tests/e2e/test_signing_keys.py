@@ -22,6 +22,7 @@ from joserfc.jwk import KeySet
 
 from gateway.doctor import examine
 from gateway.key_encryption import KeyEncryptionKeys
+from tests.e2e.district import District
 from tests.e2e.listener import until
 from tests.engines import Engines
 from tests.gateway import Gateway
@@ -224,11 +225,13 @@ def test_with_a_key_store_no_private_key_is_on_disk_and_while_it_is_away_only_si
             return httpx2.get(f"{gateway.url}/audit/checkpoint").content
 
         until(lambda: len(signed()) > 0, "a checkpoint")
+        code = District(gateway).given("person-seen")["withdrawal_code"]
         gateway.stop()
         store.rename(away)
         gateway.start(policy=False)
         assert httpx2.post(f"{gateway.url}/oauth/token", data=form, auth=proof).status_code == 503
         assert httpx2.get(f"{gateway.url}/v1/me", headers={"Authorization": f"Bearer {held}"}).status_code == 200
+        assert httpx2.post(f"{gateway.url}/v1/consents/withdraw", json={"code": code}).status_code == 200
         (found,) = [each for each in examine(gateway.settings()) if each.part == "keys"]
         assert (found.well, "does not come" in found.says) == (False, True)
 

@@ -89,8 +89,8 @@ class Access:
     ) -> Decision:
         """The decision on this question. Call it before the transaction of the request has begun: it writes in one of its own.
 
-        Raises `policy_unavailable`, `policy_switching`, `database_unavailable`, `audit_unavailable`; a decision that says no is returned, not
-        raised.
+        Raises `policy_unavailable`, `policy_switching`, `database_unavailable`, `audit_unavailable`; a decision that says no is returned,
+        not raised.
         """
         question = Question(action, caller, dataset, purpose, contract)
         kept = self.kept(question)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import Counter
 
@@ -28,7 +28,9 @@ from gateway.streams.sealing import unopened
 from gateway.streams.views import Judged
 
 FLUSH_BYTES = 4 * 1024 * 1024
-"""The most bytes of one flush, and so of one grant."""
+"""The most bytes of one flush, and of what leaves under one grant."""
+GRANT_S = 1.0
+"""Seconds for which a stream may begin flushes under one grant, so that it writes an entry a second at most while little comes."""
 
 delivered = Counter("exchange_events_delivered_total", "Events that left, by dataset.", ["dataset"])
 delivered_bytes = Counter("exchange_delivered_bytes_total", "Bytes of events that left, by dataset.", ["dataset"])
@@ -62,7 +64,7 @@ class Part:
 class Closed:
     """What left under a grant: the last position by partition, events, and bytes of events."""
 
-    last: dict[int, int]
+    last: dict[int, int] = field(default_factory=dict)
     events: int = 0
     size: int = 0
 
@@ -109,6 +111,41 @@ class Flush:
         for part in self.parts:
             spans[part.partition] = (spans.get(part.partition, (part.start, 0))[0], part.next)
         return spans
+
+
+@dataclass(slots=True)
+class Grant:
+    """What a stream may send by one entry of the log: positions (first, the one after the last) by partition, under one decision and
+    what was known then. They may lie past the log's end: what comes there within `GRANT_S` leaves without an entry of its own.
+    """
+
+    receipt: Receipt
+    decision: str
+    stamp: int
+    spans: dict[int, tuple[int, int]]
+    until: float
+    """By `time.monotonic`."""
+    closed: Closed = field(default_factory=Closed)
+    """What has left under it, for the entry that closes it."""
+    events: int = 0
+    """That were to leave under it, whether they did or not."""
+    size: int = 0
+
+    def takes(self, flush: Flush) -> bool:
+        """True if this flush may leave under it too, and is counted; a change or another decision ends it."""
+        if (flush.permit.decision.id, flush.stamp) != (self.decision, self.stamp) or time.monotonic() >= self.until:
+            return False
+        events, size = self.events + flush.events, self.size + flush.size()
+        within = all(_lies_in(span, self.spans.get(partition)) for partition, span in flush.grant().items())
+        if not within or events > BLOCK_EVENTS or size > FLUSH_BYTES:
+            return False
+        self.events, self.size = events, size
+        flush.receipt = self.receipt
+        return True
+
+
+def _lies_in(span: tuple[int, int], granted: tuple[int, int] | None) -> bool:
+    return granted is not None and granted[0] <= span[0] and span[1] <= granted[1]
 
 
 async def judge_next(reading: Reading, *, most_events: int = BLOCK_EVENTS, most_bytes: int = FLUSH_BYTES, will_wait: bool = False) -> Flush:
@@ -190,17 +227,31 @@ def _still_has(judged: Judged, part: Part) -> bool:
     return all(found.get(offset) == frame for offset, frame in zip(part.judged.offsets, part.frames, strict=False))
 
 
-async def release(reading: Reading, flush: Flush, closes: Closed | None) -> bool:
+async def take_grant(reading: Reading, flush: Flush, closes: Closed | None) -> Grant | None:
+    """`release` for a stream: the grant has room for what may come behind the flush. None if the flush is to be judged anew."""
+    room = BLOCK_EVENTS - sum(part.next - part.start for part in flush.parts)
+    spans = flush.grant()
+    if room > 0:
+        beginnings = {partition: (reading.offsets[partition], reading.offsets[partition]) for partition in reading.partitions}
+        spans = {partition: (first, after + room) for partition, (first, after) in (beginnings | spans).items()}
+    until = time.monotonic() + GRANT_S
+    if not await release(reading, flush, spans, closes) or flush.receipt is None:
+        return None
+    return Grant(flush.receipt, flush.permit.decision.id, flush.stamp, spans, until, events=flush.events, size=flush.size())
+
+
+async def release(reading: Reading, flush: Flush, spans: dict[int, tuple[int, int]], closes: Closed | None) -> bool:
     """(6) Write the flush's release; durable on return. False if it does not hold any more: nothing is written, it is to be judged anew.
 
-    `closes` is what the grant before really let out, for a stream; a page closes its own grant at once. Raises `audit_unavailable`.
+    `spans` are the positions that it grants, by partition. `closes` is what the grant before really let out, for a stream; a page closes
+    its own grant at once. Raises `audit_unavailable`.
     """
     if not flush.holds():
         return False
     # What it knows: the changes that are applied, and the one that its judgement is of, which may just be being applied.
     change = max(reading.streams.changes.applied, flush.stamp)
     try:
-        flush.receipt = await reading.streams.audit.release(_entry(reading, flush.permit.decision, flush.grant(), closes, change))
+        flush.receipt = await reading.streams.audit.release(_entry(reading, flush.permit.decision, spans, closes, change))
     except Outdated:
         return False
     return True

@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 from gateway.database import now
 from gateway.errors import ExchangeError
 from gateway.streams.deliver import (
-    Closed,
     Flush,
+    Grant,
     Part,
     close,
     count_delivered,
@@ -31,6 +31,7 @@ from gateway.streams.deliver import (
     move_on,
     pass_over,
     release,
+    take_grant,
     wait_for_more,
 )
 from gateway.streams.limits import Bucket
@@ -48,6 +49,10 @@ LONGEST_LOOK_S = 20.0
 PASSING = frozenset({"audit_unavailable", "database_unavailable", "log_unavailable", "policy_switching", "policy_unavailable"})
 """Parts whose absence a stream sits out: nothing leaves, and it goes on when they are back. The policy engine is away for a moment
 at each activation, and every decision is then made anew."""
+CURSOR_BYTES = 512 * 1024
+"""After so many bytes a stream says in the middle of a flush where it stands: who is far behind, over connections that break before a
+flush is through, goes on all the same.
+"""
 KEYS_AWAY_S = 15.0
 """For so long a stream sits out a key-encryption key that is away; then it ends and says so, before the first event that needs it."""
 
@@ -66,7 +71,7 @@ class Page(Response):
         flush = await self._flush()
         reading.streams.in_flight.admit(self._limit if flush.events else 0)
         while flush.events:
-            if await release(reading, flush, flush.whole()) and flush.holds():
+            if await release(reading, flush, flush.grant(), flush.whole()) and flush.holds():
                 break
             flush = await judge_next(reading, most_bytes=self._limit)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"
@@ -129,12 +134,15 @@ def _socket(reading: Reading, scope: Scope, send: Send) -> Socket:
 
 
 class Format(Protocol):
-    """How events, cursors, receipts and the end look in a stream. An event is `before` + JSON, then `between` or `last`."""
+    """How events, cursors, receipts and the end look in a stream. An event is `before` + JSON, then `between`, `middle` or `last`."""
 
     media_type: str
     opening: bytes
     before: bytes
     between: bytes
+
+    def middle(self, cursor: str, audit_entry: str) -> bytes:
+        """What follows an event within a flush behind which a reader may go on."""
 
     def last(self, cursor: str, audit_entry: str, events: int) -> bytes:
         """What follows the last event of a flush."""
@@ -151,6 +159,9 @@ class ServerSentEvents:
     opening = b"retry: 2000\n\n"
     before = b"data: "
     between = b"\n\n"
+
+    def middle(self, cursor: str, audit_entry: str) -> bytes:  # noqa: ARG002 - a receipt counts the events of a whole flush
+        return b"\nid: %b\n\n" % cursor.encode()
 
     def last(self, cursor: str, audit_entry: str, events: int) -> bytes:
         receipt = orjson.dumps({"audit_entry": audit_entry, "events": events})
@@ -171,8 +182,11 @@ class Lines:
     before = b""
     between = b"\n"
 
-    def last(self, cursor: str, audit_entry: str, events: int) -> bytes:  # noqa: ARG002 - the line before it can be counted
+    def middle(self, cursor: str, audit_entry: str) -> bytes:
         return b"\n%b\n" % orjson.dumps({"next_cursor": cursor, "audit_entry": audit_entry})
+
+    def last(self, cursor: str, audit_entry: str, events: int) -> bytes:  # noqa: ARG002 - the line before it can be counted
+        return self.middle(cursor, audit_entry)
 
     def heartbeat(self, cursor: str) -> bytes:
         return b"%b\n" % orjson.dumps({"next_cursor": cursor})
@@ -194,8 +208,10 @@ class Stream(Response):
         self._place = place
         self._idle = idle
         """Seconds without anything new after which it ends; None: it stays."""
-        self._closed: Closed | None = None
-        """What left under the last grant, until an entry says so."""
+        self._grant: Grant | None = None
+        """The last one, until an entry says what left under it."""
+        self._since_cursor = 0
+        """Bytes of events since the last cursor."""
         self._spoke = time.monotonic()
         self._keys_away_since: float | None = None
         """When an event was met whose key-encryption key is away."""
@@ -218,8 +234,8 @@ class Stream(Response):
             except Gone:
                 await socket.drop()
             finally:
-                if self._closed is not None:
-                    await close(self._reading, self._closed)
+                if self._grant is not None:
+                    await close(self._reading, self._grant.closed)
 
     async def _deliver(self, socket: Socket, flush: Flush | None) -> dict[str, Any] | None:
         """Flush after flush until something ends the stream: the problem that did, or None after an idle time in which all was there."""
@@ -247,7 +263,7 @@ class Stream(Response):
                 await self._sit_out(socket)
 
     async def _judge(self) -> Flush | None:
-        """The next flush, released if it has events; None if there is nothing to examine."""
+        """The next flush, released if it has events, by this entry of the log or that before; None if there is nothing to examine."""
         while True:
             flush = await judge_next(self._reading, will_wait=self._idle is None)
             if not flush.awaits_key:
@@ -258,8 +274,11 @@ class Stream(Response):
                 raise sealing_unavailable()
             if not flush.events:
                 return flush if flush.parts else None
-            if await release(self._reading, flush, self._closed):
-                self._closed = None
+            if self._grant is not None and self._grant.takes(flush):
+                return flush
+            grant = await take_grant(self._reading, flush, self._grant.closed if self._grant is not None else None)
+            if grant is not None:
+                self._grant = grant
                 return flush
 
     async def _write(self, socket: Socket, flush: Flush) -> None:
@@ -267,15 +286,11 @@ class Stream(Response):
         if not flush.events:
             pass_over(self._reading, flush)
             return
-        closed = self._closed = Closed({})
         final_part = flush.last_with_events
-        try:
-            for part in flush.parts:
-                if not await self._write_part(socket, flush, part, is_final=part is final_part):
-                    return
-            self._spoke = time.monotonic()
-        finally:
-            count_delivered(self._reading, closed.events, closed.size)
+        for part in flush.parts:
+            if not await self._write_part(socket, flush, part, is_final=part is final_part):
+                return
+        self._spoke = time.monotonic()
 
     async def _write_part(self, socket: Socket, flush: Flush, part: Part, *, is_final: bool) -> bool:
         """False if a change forbids what is left of it.
@@ -283,6 +298,7 @@ class Stream(Response):
         What is written is accounted for before anything is waited for, and at the end, however that comes: not chunk by chunk.
         """
         told = done = size = 0
+        entry = flush.receipt.header if flush.receipt else ""
 
         def account() -> None:
             nonlocal told, size
@@ -297,9 +313,13 @@ class Stream(Response):
                 if not flush.holds():
                     return False
                 done, size, tail = last, size + len(text), self._form.between
+                self._since_cursor += len(text)
                 if is_final and last == part.count:
                     account()  # first: the cursor that it ends with stands after it
-                    tail = self._last(flush)
+                    tail = self._form.last(self._cursor(), entry, flush.events)
+                elif self._since_cursor >= CURSOR_BYTES:
+                    account()
+                    tail = self._form.middle(self._cursor(), entry)
                 if not socket.write_at_once(text, tail, flush):
                     account()
                     await socket.write_judged(text + tail, flush, partial(judge_again, self._reading, flush))
@@ -309,22 +329,24 @@ class Stream(Response):
 
     def _account(self, flush: Flush, part: Part, first: int, last: int, size: int) -> None:
         """The part's events from place `first` up to, and without, `last` are written, with `size` bytes."""
-        assert self._closed is not None
+        assert self._grant is not None  # what is written was granted
         if last == part.count:
             move_on(self._reading, part, part.next)
         if first == last:
             return
         if last < part.count:
             move_on(self._reading, part, part.judged.offsets[last])
-        self._closed.events += last - first
-        self._closed.size += size
-        self._closed.last[part.partition] = part.judged.offsets[last - 1]
+        closed = self._grant.closed
+        closed.events += last - first
+        closed.size += size
+        closed.last[part.partition] = part.judged.offsets[last - 1]
+        count_delivered(self._reading, last - first, size)
         _take_from(flush.permit.bucket, last - first)
         count_disclosed(self._reading, flush.permit, part, first, last)
 
-    def _last(self, flush: Flush) -> bytes:
-        receipt = flush.receipt.header if flush.receipt else ""
-        return self._form.last(self._reading.cursor(), receipt, flush.events)
+    def _cursor(self) -> str:
+        self._since_cursor = 0
+        return self._reading.cursor()
 
     async def _is_idle(self, socket: Socket, *, wait: bool) -> bool:
         """Wait for something new, with a heartbeat now and then, unless a part was away; True when the stream's idle time is over."""

@@ -99,7 +99,7 @@ def record(session: Session, entry: Entry, beside: tuple[Table, Mapping[str, Any
     """Append the entry within the caller's transaction: what happened and its entry are durable together or not at all.
 
     `beside` is a row of a table that is added with it, on PostgreSQL in the same statement. Raises `audit_unavailable` if the log is
-    further by now than its time may go back.
+    further by now than its time may go back. On PostgreSQL the transaction ends in `database_unavailable` if it then idles.
     """
     at = next_instant(session.connection())
     sealed = seal(entry, rfc3339(at))
@@ -120,6 +120,10 @@ def record(session: Session, entry: Entry, beside: tuple[Table, Mapping[str, Any
 
 
 _ENTRIES, _PENDING = cast(Table, AuditEntry.__table__), cast(Table, AuditPending.__table__)
+HELD_BACK_MS = 1_500
+"""For so long a transaction may do nothing after its entry; then PostgreSQL ends it. Its COMMIT may have been held back, and would put an
+entry into the log that is older than `BACK` allows.
+"""
 LOOKED_BACK_AT = 16
 """Entries, the newest of which says how far the log is: of replicas that write at once, the last is not always the latest."""
 BESIDE = "beside_"
@@ -141,8 +145,9 @@ def _added() -> CTE:
 
 _ADD_ONE = insert(_ENTRIES).values({name: bindparam(name) for name in _values(_ENTRIES)}).returning(_ENTRIES.c.number)
 _ADDED = _added()
-_ADD = insert(_PENDING).from_select(["number"], select(_ADDED.c.number)).returning(_PENDING.c.number)
-"""Both in one statement: SQLite has none for that."""
+_HURRY = func.set_config("idle_in_transaction_session_timeout", str(HELD_BACK_MS), True)  # of this transaction alone
+_ADD = insert(_PENDING).from_select(["number"], select(_ADDED.c.number)).returning(_PENDING.c.number, _HURRY)
+"""All in one statement: SQLite has none for that."""
 
 
 @cache

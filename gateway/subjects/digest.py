@@ -110,17 +110,27 @@ class Disclosures:
                 day, under, srefs, first, last = self._left.popleft()
                 lists[id(srefs)] = srefs
                 runs[day, under, id(srefs), first, last] += 1
+        # By name first, which a run of a thousand takes microseconds for: what one person has is brought into its form once.
+        named: dict[Counted, collections.Counter[str | None]] = {}
         waiting = sum(map(len, self._counts.values()))
         for (day, under, which, first, last), times in runs.items():
             if waiting >= self._most_waiting:
                 dropped.inc((last - first) * times)
                 continue
-            counts = self._counts.setdefault((day, under), collections.Counter())
-            for sref, events in collections.Counter(lists[which][first:last]).items():
+            names = named.setdefault((day, under), collections.Counter())
+            before = len(names)
+            if times == 1:
+                names.update(lists[which][first:last])
+            else:
+                for sref, events in collections.Counter(lists[which][first:last]).items():
+                    names[sref] += events * times
+            waiting += len(names) - before
+        for counted, names in named.items():
+            counts = self._counts.setdefault(counted, collections.Counter())
+            for sref, events in names.items():
                 if sref is not None:
                     with suppress(ValueError):  # no subject of ours: something else writes to the topic
-                        counts[as_bytes(sref)] += events * times
-                        waiting += 1
+                        counts[as_bytes(sref)] += events
 
 
 def forget_old(session: Session, before: date) -> None:

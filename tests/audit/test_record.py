@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from base64 import b64decode
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import rfc8785
 from sqlalchemy import Table, insert, select
 
 from gateway.audit.models import AuditEntry, PublishedRange
-from gateway.audit.record import Entry, Ranges, Receipt, canonical, record, row_of, seal
+from gateway.audit.record import HELD_BACK_MS, Entry, Ranges, Receipt, canonical, record, row_of, seal
 from gateway.database import Database, now
 from gateway.errors import ExchangeError
 from gateway.keys import b64, unb64
@@ -166,4 +167,25 @@ def test_what_the_network_has_held_back_is_not_written_nor_what_stands_beside_it
     with database.reading() as session:
         assert len(session.scalars(select(AuditEntry)).all()) == 3
         assert len(session.scalars(select(PublishedRange)).all()) == 1
+    database.close()
+
+
+def test_a_commit_that_is_held_back_comes_too_late(postgres: Postgres) -> None:
+    url = postgres.url(postgres.create_database())
+    upgrade(url)
+    database = Database(url)
+
+    def hold_back() -> None:
+        with database.transaction() as session:
+            record(session, SMALLEST)
+            time.sleep(HELD_BACK_MS / 1000 + 0.5)
+
+    with pytest.raises(ExchangeError, match="database_unavailable"):
+        hold_back()
+    with database.transaction() as session:
+        assert session.scalars(select(AuditEntry)).all() == []
+        time.sleep(HELD_BACK_MS / 1000 + 0.5)  # without an entry nobody is in a hurry, on the same connection neither
+        record(session, SMALLEST)
+    with database.reading() as session:
+        assert len(session.scalars(select(AuditEntry)).all()) == 1
     database.close()

@@ -15,7 +15,7 @@ from tests.benchmarks.material import BATCH, SUBJECTS
 from tests.benchmarks.measured import Measured
 from tests.benchmarks.place import Place, Terms
 from tests.benchmarks.stage import LIVE, Stage
-from tests.benchmarks.throughput import ratio
+from tests.benchmarks.throughput import ROUNDS, ratio
 from tests.gateway import Gateway
 
 STREAMS = 10
@@ -57,10 +57,10 @@ def stream_with_vs_without_lease(stage: Stage) -> Measured:
     return rate_with_and_without(stage, "stream_with_vs_without_lease", ("-m", "tests.benchmarks.unleased"))
 
 
-def rate_with_and_without(stage: Stage, name: str, without: tuple[str, ...]) -> Measured:
+def rate_with_and_without(stage: Stage, name: str, without: tuple[str, ...], rounds: int = ROUNDS) -> Measured:
     """The gateway as it is, against the one that this program makes."""
     with _streams(stage, f"with-{name}") as whole, _streams(stage, f"without-{name}", program=without) as lacking:
-        return ratio(stage, name, whole, lacking)
+        return ratio(stage, name, whole, lacking, rounds)
 
 
 @contextmanager

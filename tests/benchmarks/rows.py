@@ -55,7 +55,7 @@ ROWS = (
     Row(("stream_with_vs_without_lease",), live.stream_with_vs_without_lease, 300),
     Row(("audit_append_per_s", "audit_1m_vs_100k"), audit.append, 600),
     Row(("audit_added_p99_ms",), audit.added, 120),
-    Row(("stream_with_vs_without_audit",), audit.streams, 300),
+    Row(("stream_with_vs_without_audit",), audit.streams, 600),
     Row(("audit_proof_ms",), audit.proofs, 300),
     Row(("audit_search_p99_ms",), audit.search, 600),
     Row(("withdraw_p99_ms", "forbidden_after_withdraw"), withdrawal.withdraw, 600),

@@ -68,14 +68,14 @@ def _fanout(stage: Stage, name: str, terms: list[Terms]) -> Measured:
     return ratio(stage, name, lambda: deliveries(terms), lambda: deliveries(terms[:1]))
 
 
-def ratio(stage: Stage, name: str, ours: Callable[[], float], theirs: Callable[[], float]) -> Measured:
-    """The median of `ROUNDS` rounds of both, after one that does not count."""
+def ratio(stage: Stage, name: str, ours: Callable[[], float], theirs: Callable[[], float], rounds: int = ROUNDS) -> Measured:
+    """The median of so many rounds of both, after one that does not count."""
     stage.say(f"{name}: warming up: {ours():,.0f}/s against {theirs():,.0f}/s")
     pairs: list[tuple[float, float]] = []
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, rounds + 1):
         # In turn, so that whatever goes on growing or cooling down counts for both alike.
         pairs.append((ours(), theirs()) if number % 2 else (theirs(), ours())[::-1])
-        stage.say(f"{name}: round {number} of {ROUNDS}: {pairs[-1][0]:,.0f}/s against {pairs[-1][1]:,.0f}/s")
+        stage.say(f"{name}: round {number} of {rounds}: {pairs[-1][0]:,.0f}/s against {pairs[-1][1]:,.0f}/s")
     ratios = [a / b for a, b in pairs]
     rates = f"{median(a for a, _ in pairs):,.0f}/s against {median(b for _, b in pairs):,.0f}/s"
     return Measured({name: median(ratios)}, f"{rates}, {min(ratios):.2f} to {max(ratios):.2f}")

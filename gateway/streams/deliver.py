@@ -105,7 +105,7 @@ class Flush:
         last = {part.partition: part.judged.offsets[part.count - 1] for part in self.parts if part.count}
         return Closed(last, self.events, self.size())
 
-    def grant(self) -> dict[int, tuple[int, int]]:
+    def spans(self) -> dict[int, tuple[int, int]]:
         """By partition, the positions that it covers: (first, the one after the last)."""
         spans: dict[int, tuple[int, int]] = {}
         for part in self.parts:
@@ -136,7 +136,7 @@ class Grant:
         if (flush.permit.decision.id, flush.stamp) != (self.decision, self.stamp) or time.monotonic() >= self.until:
             return False
         events, size = self.events + flush.events, self.size + flush.size()
-        within = all(_lies_in(span, self.spans.get(partition)) for partition, span in flush.grant().items())
+        within = all(_lies_in(span, self.spans.get(partition)) for partition, span in flush.spans().items())
         if not within or events > BLOCK_EVENTS or size > FLUSH_BYTES:
             return False
         self.events, self.size = events, size
@@ -230,31 +230,32 @@ def _still_has(judged: Judged, part: Part) -> bool:
 async def take_grant(reading: Reading, flush: Flush, closes: Closed | None) -> Grant | None:
     """`release` for a stream: the grant has room for what may come behind the flush. None if the flush is to be judged anew."""
     room = BLOCK_EVENTS - sum(part.next - part.start for part in flush.parts)
-    spans = flush.grant()
+    spans = flush.spans()
     if room > 0:
         beginnings = {partition: (reading.offsets[partition], reading.offsets[partition]) for partition in reading.partitions}
         spans = {partition: (first, after + room) for partition, (first, after) in (beginnings | spans).items()}
     until = time.monotonic() + GRANT_S
-    if not await release(reading, flush, spans, closes) or flush.receipt is None:
+    receipt = await release(reading, flush, spans, closes)
+    if receipt is None:
         return None
-    return Grant(flush.receipt, flush.permit.decision.id, flush.stamp, spans, until, events=flush.events, size=flush.size())
+    return Grant(receipt, flush.permit.decision.id, flush.stamp, spans, until, events=flush.events, size=flush.size())
 
 
-async def release(reading: Reading, flush: Flush, spans: dict[int, tuple[int, int]], closes: Closed | None) -> bool:
-    """(6) Write the flush's release; durable on return. False if it does not hold any more: nothing is written, it is to be judged anew.
+async def release(reading: Reading, flush: Flush, spans: dict[int, tuple[int, int]], closes: Closed | None) -> Receipt | None:
+    """(6) Write the flush's release; durable on return. None if it does not hold any more: nothing is written, it is to be judged anew.
 
     `spans` are the positions that it grants, by partition. `closes` is what the grant before really let out, for a stream; a page closes
     its own grant at once. Raises `audit_unavailable`.
     """
     if not flush.holds():
-        return False
+        return None
     # What it knows: the changes that are applied, and the one that its judgement is of, which may just be being applied.
     change = max(reading.streams.changes.applied, flush.stamp)
     try:
         flush.receipt = await reading.streams.audit.release(_entry(reading, flush.permit.decision, spans, closes, change))
     except Outdated:
-        return False
-    return True
+        return None
+    return flush.receipt
 
 
 async def close(reading: Reading, closes: Closed) -> None:

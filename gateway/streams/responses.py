@@ -71,7 +71,7 @@ class Page(Response):
         flush = await self._flush()
         reading.streams.in_flight.admit(self._limit if flush.events else 0)
         while flush.events:
-            if await release(reading, flush, flush.grant(), flush.whole()) and flush.holds():
+            if await release(reading, flush, flush.spans(), flush.whole()) and flush.holds():
                 break
             flush = await judge_next(reading, most_bytes=self._limit)
         body = b"[" + b",".join(frame for part in flush.parts for frame in part.frames) + b"]"

@@ -110,7 +110,7 @@ class Disclosures:
                 day, under, srefs, first, last = self._left.popleft()
                 lists[id(srefs)] = srefs
                 runs[day, under, id(srefs), first, last] += 1
-        # By name first, which a run of a thousand takes microseconds for: what one person has is brought into its form once.
+        # By name first: a name is decoded once, not once a run.
         named: dict[Counted, collections.Counter[str | None]] = {}
         waiting = sum(map(len, self._counts.values()))
         for (day, under, which, first, last), times in runs.items():
@@ -119,11 +119,8 @@ class Disclosures:
                 continue
             names = named.setdefault((day, under), collections.Counter())
             before = len(names)
-            if times == 1:
-                names.update(lists[which][first:last])
-            else:
-                for sref, events in collections.Counter(lists[which][first:last]).items():
-                    names[sref] += events * times
+            for sref, events in collections.Counter(lists[which][first:last]).items():
+                names[sref] += events * times
             waiting += len(names) - before
         for counted, names in named.items():
             counts = self._counts.setdefault(counted, collections.Counter())

@@ -23,7 +23,6 @@ from gateway.audit.release import AuditWriter, Outdated
 from gateway.database import Database, now, rfc3339
 from gateway.errors import ExchangeError
 from gateway.keys import b64
-from gateway.migrations import upgrade
 from tests.engines import Postgres
 
 ENTRY = Entry(kind="release", action="deliver", contract="con_1", closed=(1, 100))
@@ -237,16 +236,13 @@ def test_stopping_writes_what_waits_and_refuses_what_comes(database: Database) -
     assert len(entries(database)) == 200
 
 
-def test_what_the_network_has_held_back_is_not_written_where_the_log_has_gone_on(postgres: Postgres) -> None:
-    url = postgres.url(postgres.create_database())
-    upgrade(url)
-    database = Database(url)
-    writer = AuditWriter(database)
+def test_what_the_network_has_held_back_is_not_written_where_the_log_has_gone_on(on_postgres: Database) -> None:
+    writer = AuditWriter(on_postgres)
     writer.start()
 
     def others_write(later_s: float) -> None:
         """An entry of another replica, so much later than what this one sends next."""
-        with database.transaction() as session:
+        with on_postgres.transaction() as session:
             record(session, ENTRY)
             newest = session.scalars(select(AuditEntry).order_by(AuditEntry.number.desc()).limit(1)).one()
             newest.at = now() + timedelta(seconds=later_s)
@@ -257,20 +253,16 @@ def test_what_the_network_has_held_back_is_not_written_where_the_log_has_gone_on
     others_write(4)
     with pytest.raises(ExchangeError, match="audit_unavailable"):
         writer.append(ENTRY, [Published("topic", 0, 10, 20)])
-    assert len(entries(database)) == 4
-    with database.reading() as session:
+    assert len(entries(on_postgres)) == 4
+    with on_postgres.reading() as session:
         assert session.scalars(select(PublishedRange)).all() == []
     writer.append(ENTRY)  # for it has learnt meanwhile how far the log is
-    assert len(entries(database)) == 5
+    assert len(entries(on_postgres)) == 5
     writer.stop()
-    database.close()
 
 
-def test_it_writes_again_when_a_killed_database_is_back(postgres: Postgres) -> None:
-    url = postgres.url(postgres.create_database())
-    upgrade(url)
-    database = Database(url)
-    writer = AuditWriter(database)
+def test_it_writes_again_when_a_killed_database_is_back(postgres: Postgres, on_postgres: Database) -> None:
+    writer = AuditWriter(on_postgres)
     writer.start()
     writer.append(ENTRY)
     postgres.kill()
@@ -280,9 +272,8 @@ def test_it_writes_again_when_a_killed_database_is_back(postgres: Postgres) -> N
     finally:
         postgres.start()
     writer.append(ENTRY)
-    assert len(entries(database)) == 2
+    assert len(entries(on_postgres)) == 2
     writer.stop()
-    database.close()
 
 
 def test_no_grant_from_before_a_barred_change_is_written_and_none_is_under_way_when_barring_returns(

@@ -152,7 +152,7 @@ def test_stream_and_pull_go_on_over_expired_tokens_and_broken_connections_withou
         assert breaker.broken >= 5
     kept = [json.loads(line) for line in receipts.read_text().splitlines()]
     assert sum(line["events"] for line in kept) >= sent
-    assert 1 < len({line["audit_entry"] for line in kept}) <= len(kept)
+    assert 1 < len({line["audit_entry"] for line in kept}) < len(kept)  # several flushes leave under one entry
     torn.close()
 
 
